@@ -1,0 +1,27 @@
+# The only commands to learn.
+.PHONY: help install demo up test check bench
+.DEFAULT_GOAL := help
+
+help:  ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+install:  ## prepare .venv: lambent and what its tests need
+	@scripts/install.sh
+
+demo: install  ## the main job, end to end: a photograph in one bucket, its thumbnail in another (PHOTO=path)
+	@.venv/bin/python examples/image_resize/demo.py $(if $(PHOTO),--photo "$(PHOTO)")
+
+up: install  ## start a server and stay
+	@.venv/bin/lambent up
+
+check: install  ## lint, types, import contracts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: check  ## check, then every test
+	.venv/bin/python -m pytest
+
+bench: install  ## speed, as ratios against baselines in the same run
+	.venv/bin/python -m benchmarks

@@ -1,0 +1,209 @@
+"""How commands reach a running server, and how their failures are told: one line that says what to do next.
+
+The endpoint is `--endpoint`, else `LAMBENT_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else this machine's
+default port. boto3 is imported when a command needs it: it takes longer than most commands.
+"""
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lambent.kernel.loopback import is_loopback, proxies_for
+
+if TYPE_CHECKING:
+    from lambent.kernel.settings import Settings
+
+out = Console()
+err = Console(stderr=True)
+
+_STYLES = {"yes": "green", "no": "yellow"}
+_HIDDEN = ("redis_url", "function_aws_")
+DEFAULT = "http://127.0.0.1:9000"
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        envvar=["LAMBENT_ENDPOINT", "AWS_ENDPOINT_URL_LAMBDA"],
+        help=f"The server. Default: {DEFAULT}",
+    ),
+]
+
+
+def say(text: str, *, style: str | None = None, to: Console = out) -> None:
+    """Prints text as it is: brackets in it are no markup, and a terminal breaks long lines itself, so that URLs
+    and ARNs can be copied whole."""
+    to.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def show(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table. In a terminal long cells are folded; elsewhere each row is one line, to be cut and
+    searched. Cells are printed as they are, but for "yes" and "no", which get their colours."""
+    table = [list(headings), *(list(row) for row in rows)]
+    if not out.is_terminal:
+        widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
+        for row in table:
+            say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*headings, box=None)
+    for row in table[1:]:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, ""), overflow="fold") for cell in row))
+    out.print(drawn)
+
+
+class Failed(Exception):
+    """A command failed; the message says why and what to do."""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns the failures that a person can act on into one line and exit code 1."""
+    try:
+        yield
+    except Failed as failure:
+        say(f"error: {failure}", style="red", to=err)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def read_settings(flags: Mapping[str, Any]) -> "Settings":
+    """Settings with flags over them. Raises Failed with one line that names each wrong one."""
+    from pydantic import ValidationError
+
+    from lambent.kernel.settings import Settings
+
+    try:
+        return Settings(**flags)
+    except ValidationError as failure:
+        raise Failed("; ".join(_wrong(error) for error in failure.errors())) from None
+    except (OSError, ValueError) as failure:
+        named = os.environ.get("LAMBENT_CONFIG") or "lambent.toml in the data folder"
+        raise Failed(f"{named} can't be read: {failure}. Correct it, or remove it.") from None
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
+    why = error["msg"].removeprefix("Value error, ")
+    # A URL may hold a password, and whole keys are none of a log's business.
+    shown = "wrong" if name.startswith(_HIDDEN) else repr(str(error["input"]))
+    return f"the setting {name} (a flag, LAMBENT_{name.upper()} or {name} in lambent.toml) is {shown}: {why}"
+
+
+def not_there(endpoint: str) -> Failed:
+    return Failed(
+        f"no Lambent answers at {endpoint}. Start one with `lambent up`, or name another with --endpoint URL."
+    )
+
+
+def checked(endpoint: str | None) -> str:
+    """The endpoint, or the default, without a slash at its end. Raises Failed if it is no http(s) URL."""
+    url = (endpoint or DEFAULT).rstrip("/")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port out of range
+        usable = False
+    if not usable:
+        raise Failed(f"{url!r} is no URL of a server. Give one as --endpoint URL, for example {DEFAULT}.")
+    return url
+
+
+def call(
+    endpoint: str | None, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+) -> Any:
+    """A request to Lambent's own routes; the JSON of the answer. Raises Failed."""
+    base = checked(endpoint)
+    url = f"{base}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data=data, method=method)
+    try:
+        with _opener(base).open(request, timeout=60) as answer:
+            return json.load(answer)
+    except ValueError:
+        raise Failed(f"what answers at {base} is no Lambent. Name it with --endpoint URL.") from None
+    except urllib.error.HTTPError as failure:
+        raise Failed(_message(failure.read(), f"the server answered {failure.code}")) from None
+    except (OSError, http.client.HTTPException):
+        raise not_there(base) from None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    handlers = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
+    return urllib.request.build_opener(*handlers)
+
+
+def _message(body: bytes, otherwise: str) -> str:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return otherwise
+    if not isinstance(answer, dict):
+        return otherwise
+    return str(answer.get("Message") or answer.get("message") or otherwise)
+
+
+class Lambda:
+    """A boto3 Lambda client of the endpoint, whose errors are `Failed`."""
+
+    def __init__(self, endpoint: str | None, *, read_timeout: float = 910) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.endpoint = checked(endpoint)
+        self.client = boto3.client(
+            "lambda",
+            endpoint_url=self.endpoint,
+            region_name=os.environ.get("AWS_REGION") or os.environ.get("LAMBENT_REGION") or "us-east-1",
+            aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "lambent"),
+            aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "lambent"),
+            config=Config(
+                retries={"total_max_attempts": 1},
+                read_timeout=read_timeout,
+                proxies=proxies_for(self.endpoint),
+            ),
+        )
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns botocore's exceptions into Failed."""
+        from botocore import exceptions
+
+        try:
+            yield
+        except exceptions.ClientError as failure:
+            error = failure.response.get("Error", {})
+            raise Failed(f"{error.get('Code')}: {error.get('Message')}") from None
+        except (exceptions.EndpointConnectionError, exceptions.ConnectionClosedError):
+            raise not_there(self.endpoint) from None
+        except exceptions.ReadTimeoutError:
+            raise Failed("the server did not answer in time. Look at its log.") from None
+        except (exceptions.HTTPClientError, exceptions.ResponseParserError) as failure:
+            raise Failed(
+                f"{self.endpoint} broke off or is no Lambent ({failure}). "
+                "Look at the server's log, or name another with --endpoint URL."
+            ) from None
+        except (exceptions.ParamValidationError, exceptions.WaiterError) as failure:
+            raise Failed(str(failure)) from None
+
+    def exists(self, name: str) -> bool:
+        """Whether a function is there."""
+        try:
+            with self.errors():
+                self.client.get_function_configuration(FunctionName=name)
+        except Failed as failure:
+            if str(failure).startswith("ResourceNotFoundException"):
+                return False
+            raise
+        return True

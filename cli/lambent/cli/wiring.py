@@ -1,0 +1,212 @@
+"""The one place where ports meet adapters; no decision but which adapter stands behind which port."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
+from lambent.executor.drivers.sandbox.driver import SandboxDriver
+from lambent.executor.drivers.sandbox.network import SandboxNetwork
+from lambent.executor.host import Host, HostConfig
+from lambent.executor.runtimes.code_check import CodeInspector
+from lambent.executor.runtimes.registry import Runtimes
+from lambent.executor.trees import Trees
+from lambent.executor.variables import Credentials
+from lambent.gateway.app import App
+from lambent.gateway.code_source import S3Access, make_fetch_s3
+from lambent.gateway.code_urls import CodeUrls
+from lambent.gateway.function_cache import FunctionCache
+from lambent.gateway.internal import Routes
+from lambent.gateway.protocol.api import LambdaProtocol
+from lambent.gateway.s3_events import S3Events
+from lambent.gateway.services import Services
+from lambent.kernel.blobs.directory import DirectoryBlobs
+from lambent.kernel.clock import SystemClock
+from lambent.kernel.s3_trigger import Marks
+from lambent.kernel.settings import Settings
+from lambent.kernel.store.logs import RedisLogs
+from lambent.kernel.store.redis import RedisStore
+from lambent.kernel.tasks import Tasks
+from lambent.scheduler.dispatcher import LocalDispatcher
+from lambent.scheduler.lanes import Lanes
+from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.sources.s3 import S3Sweep, s3_listing
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What `up` found out before anything could be wired: keys, the Redis and S3 it started or was given.
+    `no_triggers`: why no S3 server tells us of its objects."""
+
+    instance: str
+    code_key: bytes
+    webhook_token: str
+    redis_url: str
+    s3_url: str | None
+    no_triggers: str | None
+    credentials: Credentials
+    endpoints: Mapping[str, str]
+    reachable: Sequence[Reachable]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that `up` starts and stops, in that order and its reverse."""
+
+    store: RedisStore
+    logs: RedisLogs
+    queue: KombuEventQueue
+    trees: Trees
+    runtimes: Runtimes
+    host: Host
+    lanes: Lanes
+    marks: Marks
+    sweep: S3Sweep | None
+    s3_events: S3Events
+    routes: Routes
+    services: Services
+    app: App
+    restricted_app: App
+
+
+def make_driver(
+    settings: Settings, state_dir: Path, *, instance: str, reachable: Sequence[Reachable]
+) -> Driver:
+    """The driver that `LAMBENT_ISOLATION` asks for."""
+    config = DriverConfig(state_dir, instance, settings.uid_base, settings.uid_count, tuple(reachable))
+    if settings.isolation == "none":
+        from lambent.executor.drivers.plain import PlainDriver
+
+        return PlainDriver(config)
+    return SandboxDriver(config, SandboxNetwork(config))
+
+
+def memory_mb(settings: Settings) -> int:
+    """What environments may reserve in all: the setting, else 80 % of the machine's memory."""
+    if settings.memory_mb is not None:
+        return settings.memory_mb
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.8) >> 20
+
+
+def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
+    """Wires a server that is all in one process."""
+    clock = SystemClock()
+    store = RedisStore(place.redis_url, shards=settings.shards)
+    logs = RedisLogs(place.redis_url, shards=settings.shards)
+    blobs = DirectoryBlobs(settings.data_dir / "blobs")
+    queue = KombuEventQueue(place.redis_url, consumer_name=place.instance, shards=settings.shards)
+    trees = Trees(settings.data_dir / "trees", blobs)
+    runtimes = Runtimes(settings.data_dir, settings.runtime_match)
+    host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs)
+    dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
+    functions = FunctionCache(store)
+    store.on_change(functions.changed)
+    lanes = Lanes(
+        queue=queue,
+        dispatcher=dispatcher,
+        host=host,
+        resolve=functions.get,
+        look=store.get,
+        clock=clock,
+        tasks=tasks,
+        region=settings.region,
+        account=settings.account_id,
+    )
+    dispatcher.freed.append(lanes.freed)
+    marks = Marks(store, clock)
+    sweep = _make_sweep(settings, place, store=store, queue=queue, marks=marks)
+    services = Services(
+        settings=settings,
+        store=store,
+        blobs=blobs,
+        code=CodeInspector(runtimes),
+        queue=queue,
+        host=host,
+        dispatcher=dispatcher,
+        logs=logs,
+        clock=clock,
+        tasks=tasks,
+        code_urls=CodeUrls(place.code_key, clock),
+        fetch_s3=make_fetch_s3(_code_source(settings, place)),
+        no_triggers=place.no_triggers,
+    )
+    on_lost: Callable[[], None] | None = sweep.wake if sweep is not None else None
+    s3_events = S3Events(
+        store=store,
+        queue=queue,
+        marks=marks,
+        clock=clock,
+        region=settings.region,
+        token=place.webhook_token,
+        on_lost=on_lost,
+    )
+    routes = Routes(services, s3_events=s3_events, facts=place.facts, runtimes=_listing(runtimes))
+    protocol = LambdaProtocol()
+    app = App(services, functions, protocol, routes)
+    restricted = App(services, functions, protocol, routes, restricted=True)
+    return Parts(
+        store=store,
+        logs=logs,
+        queue=queue,
+        trees=trees,
+        runtimes=runtimes,
+        host=host,
+        lanes=lanes,
+        marks=marks,
+        sweep=sweep,
+        s3_events=s3_events,
+        routes=routes,
+        services=services,
+        app=app,
+        restricted_app=restricted,
+    )
+
+
+def _make_host(settings: Settings, place: Place, *, trees: Trees, runtimes: Runtimes, logs: RedisLogs) -> Host:
+    config = HostConfig(
+        region=settings.region,
+        account_id=settings.account_id,
+        memory_mb=memory_mb(settings),
+        keep_alive=settings.keep_alive_seconds,
+        freeze_after=settings.freeze_after_ms / 1000,
+        credentials=place.credentials,
+        endpoints=place.endpoints,
+        cache_mb=settings.code_cache_mb,
+    )
+    state_dir = settings.data_dir / "executor"
+    driver = make_driver(settings, state_dir, instance=place.instance, reachable=place.reachable)
+    return Host(config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, clock=SystemClock())
+
+
+def _code_source(settings: Settings, place: Place) -> S3Access:
+    """Our own S3 server takes any key; another one's are those of the server's environment."""
+    if place.s3_url is None or place.no_triggers is not None:
+        return S3Access(settings.region, place.s3_url)
+    keys = place.credentials
+    return S3Access(settings.region, place.s3_url, keys.access_key_id, keys.secret_access_key)
+
+
+def _make_sweep(
+    settings: Settings, place: Place, *, store: RedisStore, queue: KombuEventQueue, marks: Marks
+) -> S3Sweep | None:
+    if place.s3_url is None or place.no_triggers is not None:
+        return None
+    listing = s3_listing(
+        endpoint=place.s3_url,
+        region=settings.region,
+        access_key_id=place.credentials.access_key_id,
+        secret_access_key=place.credentials.secret_access_key,
+    )
+    return S3Sweep(
+        store=store, queue=queue, marks=marks, listing=listing, clock=SystemClock(), region=settings.region
+    )
+
+
+def _listing(runtimes: Runtimes) -> Callable[[], Awaitable[Sequence[Any]]]:
+    async def listing() -> Sequence[Any]:
+        return runtimes.listing()
+
+    return listing

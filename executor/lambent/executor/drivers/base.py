@@ -1,0 +1,127 @@
+"""What an executor asks of a driver, so that `host.py` and `environment.py` know no system call and a driver
+knows no Lambda semantics. One contract suite runs every driver."""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lambent.kernel.models import Enforcement
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """What to start. Paths are the host's; inside they are /var/task, /opt, /var/runtime.
+
+    `argv[0]` and `prefixes` (folders of the interpreter, bound read-only at the same path) are the runtime's.
+    Memory and ephemeral storage in MB.
+    """
+
+    id: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    task_dir: Path
+    runtime_dir: Path
+    opt_dir: Path | None
+    prefixes: Sequence[Path]
+    memory_mb: int
+    ephemeral_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the runtime process ended: an exit code or a signal; `oom` when the kernel killed for memory."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+
+
+class Sandbox(Protocol):
+    """One started environment.
+
+    `listener` is a listening TCP socket on 127.0.0.1:9001 of the environment's own network (non-blocking);
+    `output` the read end of a pipe that carries the runtime's stdout and stderr (non-blocking).
+    `exited` completes when the runtime process has ended, whatever ended it.
+    """
+
+    id: str
+    listener: socket.socket
+    output: int
+    exited: "asyncio.Future[Exit]"
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+    def initialised(self) -> None:
+        """Init is over: from now on CPU in proportion to memory. Until then the environment has a whole core,
+        or its share if that is more (AWS: init bursts)."""
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process tree, frozen or not; returns at once; `exited` follows."""
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the runtime process."""
+
+    async def dispose(self) -> None:
+        """Kills what lives and frees everything: cgroup, network, /tmp, descriptors, uid. Idempotent."""
+
+    def max_memory(self) -> int:
+        """Peak memory of the environment so far, bytes."""
+
+    def cpu_us(self) -> int:
+        """CPU time of the environment so far, microseconds."""
+
+
+class Driver(Protocol):
+    """Makes environments."""
+
+    async def open(self) -> None:
+        """Reaps what an earlier run left and gets ready. LambdaError with advice if it can run nothing."""
+
+    async def start(self, spec: EnvironmentSpec) -> Sandbox:
+        """Starts an environment's runtime process; returns when it is started, not when it is initialised.
+        On any failure everything is freed and a ServiceException says why."""
+
+    async def close(self) -> None:
+        """Kills every environment and undoes what was changed on the host."""
+
+    def enforcement(self) -> Sequence[Enforcement]:
+        """What this host enforces; complete after `open`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """One TCP endpoint on loopback (or an address of the host) that functions may reach under its own name:
+    a relay listens on (host, port) inside the environment and connects to `target` outside.
+
+    `target`: ("127.0.0.1", 8333) or the path of a unix socket.
+    """
+
+    host: str
+    port: int
+    target: tuple[str, int] | str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What every environment gets, as on AWS."""
+
+    processes: int = 1024
+    descriptors: int = 1024
+    cpu_mb_per_core: int = 1769
+
+
+@dataclass(frozen=True, slots=True)
+class DriverConfig:
+    """What the wiring tells a driver. `state_dir` is the driver's own folder, kept across restarts."""
+
+    state_dir: Path
+    instance: str
+    uid_base: int
+    uid_count: int
+    reachable: Sequence[Reachable] = ()
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,176 @@
+"""Environments without any isolation, for LAMBENT_ISOLATION=none only: a machine that refuses namespaces
+may still run code that its owner trusts. A process in a session of its own, which reads the host's files,
+network and processes as the server does; nothing is limited.
+
+The paths /var/task, /var/runtime and /opt in the command and its variables become the host's, and
+AWS_LAMBDA_RUNTIME_API names a free port of loopback.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Exit, Sandbox
+from lambent.executor.drivers.sandbox import usage
+from lambent.kernel.errors import ServiceException
+from lambent.kernel.log import Log
+from lambent.kernel.models import Enforcement
+from lambent.kernel.tasks import Tasks
+
+_log = Log(__name__)
+
+_DRAIN_SECONDS = 10.0
+_OFF = ("namespaces", "uid separation", "capabilities", "system calls", "memory", "cpu", "processes")
+
+
+class PlainSandbox:
+    """A process group; see `base.Sandbox`."""
+
+    def __init__(
+        self, environment_id: str, listener: socket.socket, output: int, process: "subprocess.Popen[bytes]"
+    ) -> None:
+        self.id = environment_id
+        self.listener = listener
+        self.output = output
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._process = process
+        self._peak = self._cpu = 0
+        self._disposed = False
+
+    def freeze(self) -> None:
+        self._to_group(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._to_group(signal.SIGCONT)
+
+    def initialised(self) -> None:
+        """No CPU limit here: see `enforcement`."""
+
+    def kill(self) -> None:
+        self._to_group(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        if not self.exited.done():
+            os.kill(self._process.pid, number)
+
+    def _to_group(self, number: int) -> None:
+        if self.exited.done():
+            return
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            _log.debug("A process group to signal was gone already.", environment=self.id)
+
+    async def dispose(self) -> None:
+        self.kill()
+        await asyncio.wait([self.exited])
+        if not self._disposed:
+            self._disposed = True
+            self.listener.close()
+            os.close(self.output)
+
+    def max_memory(self) -> int:
+        if not self.exited.done():
+            self._peak = max(self._peak, usage.memory_of([self._process.pid]))
+        return self._peak
+
+    def cpu_us(self) -> int:
+        if not self.exited.done():
+            self._cpu = max(self._cpu, usage.cpu_us_of([self._process.pid]))
+        return self._cpu
+
+    async def watch(self) -> None:
+        """Waits for the process's end, without reaping it first, so that its group can still be killed
+        whole."""
+        loop = asyncio.get_running_loop()
+        pidfd = os.pidfd_open(self._process.pid)
+        ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(pidfd, _resolve, ended)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self.kill()
+        code = self._process.wait()
+        self.exited.set_result(Exit(code=code) if code >= 0 else Exit(signal=-code))
+
+
+class PlainDriver:
+    """See `base.Driver`."""
+
+    def __init__(self, config: DriverConfig) -> None:
+        self._config = config
+        self._tasks = Tasks("plain driver")
+        self._sandboxes: set[PlainSandbox] = set()
+
+    async def open(self) -> None:
+        _log.warning("Functions run without any isolation, as LAMBENT_ISOLATION=none asks.")
+
+    async def start(self, spec: EnvironmentSpec) -> Sandbox:
+        listener = socket.socket()
+        read, write = os.pipe2(os.O_CLOEXEC)
+        try:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(128)
+            listener.setblocking(False)
+            os.set_blocking(read, False)
+            process = self._launch(spec, listener.getsockname()[1], write)
+        except OSError as error:
+            listener.close()
+            os.close(read)
+            raise ServiceException(f"the environment does not start: {error}") from error
+        finally:
+            os.close(write)
+        sandbox = PlainSandbox(spec.id, listener, read, process)
+        self._sandboxes.add(sandbox)
+        sandbox.exited.add_done_callback(lambda _: self._sandboxes.discard(sandbox))
+        self._tasks.once(f"watch {spec.id}", sandbox.watch())
+        return sandbox
+
+    @staticmethod
+    def _launch(spec: EnvironmentSpec, port: int, output: int) -> "subprocess.Popen[bytes]":
+        folders = {"/var/task": str(spec.task_dir), "/var/runtime": str(spec.runtime_dir)}
+        if spec.opt_dir is not None:
+            folders["/opt"] = str(spec.opt_dir)
+        env = {name: on_host(value, folders) for name, value in spec.env.items()}
+        env["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{port}"
+        return subprocess.Popen(
+            [on_host(argument, folders) for argument in spec.argv],
+            env=env,
+            cwd=spec.task_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    async def close(self) -> None:
+        await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes)))
+        await self._tasks.drain(_DRAIN_SECONDS)
+
+    def enforcement(self) -> Sequence[Enforcement]:
+        advice = "unset LAMBENT_ISOLATION"
+        how = "off: LAMBENT_ISOLATION=none"
+        return (
+            *(Enforcement(name, False, how, advice) for name in _OFF),
+            Enforcement("freeze", False, "SIGSTOP to the process group, which a function can leave", advice),
+            Enforcement("/tmp size", False, "functions share the host's /tmp", advice),
+            Enforcement("network", False, "functions use the host's network, loopback included", advice),
+        )
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def on_host(text: str, folders: Mapping[str, str]) -> str:
+    """`text` with the paths of an environment (whole components, in lists with ":") made the host's."""
+    for inside, outside in folders.items():
+        text = re.sub(rf"(?<![\w./-]){re.escape(inside)}(?=[/:]|$)", outside.replace("\\", r"\\"), text)
+    return text

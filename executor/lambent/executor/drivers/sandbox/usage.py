@@ -1,0 +1,64 @@
+"""How much memory and CPU time a tree of processes uses, read from /proc, for hosts without control groups that
+would count it. Bytes and microseconds; processes that end meanwhile count as nothing.
+
+Counts resident anonymous and shared memory; of more than two processes what they share is divided (PSS), since
+forked workers share most of it.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_STATUS = ("RssAnon:", "RssShmem:")
+_ROLLUP = ("Pss_Anon:", "Pss_Shmem:")
+_TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(roots: Iterable[int]) -> int:
+    """Memory of the processes `roots` (pids; negative ones are skipped) and all that descend from them."""
+    pids = list(_descendants(pid for pid in roots if pid > 0))
+    quick = sum(_sum(Path(f"/proc/{pid}/status"), _STATUS) for pid in pids)
+    if len(pids) <= 2:
+        return quick
+    exact = sum(_sum(Path(f"/proc/{pid}/smaps_rollup"), _ROLLUP) for pid in pids)
+    return exact or quick
+
+
+def cpu_us_of(roots: Iterable[int]) -> int:
+    """CPU time of those processes, of what descends from them, and of their children that ended."""
+    ticks = 0
+    for pid in _descendants(pid for pid in roots if pid > 0):
+        _, _, rest = _text(Path(f"/proc/{pid}/stat")).rpartition(")")
+        ticks += sum(int(word) for word in rest.split()[11:15])
+    return ticks * _TICK_US
+
+
+def _descendants(roots: Iterable[int]) -> Iterable[int]:
+    pending, seen = list(roots), set[int]()
+    while pending:
+        pid = pending.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        yield pid
+        for task in _listed(Path(f"/proc/{pid}/task")):
+            pending.extend(int(word) for word in _text(task / "children").split())
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""  # ended meanwhile, or ending (then its memory is no longer shown)
+
+
+def _sum(path: Path, names: tuple[str, ...]) -> int:
+    """The sum of those fields, which are in kB."""
+    return 1024 * sum(int(line.split()[1]) for line in _text(path).splitlines() if line.startswith(names))

@@ -1,0 +1,559 @@
+"""The state machine of one execution environment: starting, idle, busy, frozen, dead.
+
+It makes no system call (a driver's Sandbox does) and decides nothing about who runs where (the host does). Two
+rules shape it. A caller's fate never reaches the environment: only the runtime's own calls and its exit move
+the machine. And nothing dirty is used again: after a timeout, a crash or an oversized response the environment
+dies, and the host makes another. AWS: "Lambda execution environment lifecycle".
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Protocol
+
+from lambent.executor import limits, log_lines
+from lambent.executor.drivers.base import Exit, Sandbox
+from lambent.executor.execution import Execution
+from lambent.executor.output import Output
+from lambent.executor.runtime_api import (
+    ACCEPTED,
+    TOO_LARGE,
+    Answer,
+    Budget,
+    Posted,
+    RuntimeConnection,
+    Waiting,
+    refusal,
+)
+from lambent.kernel.errors import LambdaError
+from lambent.kernel.log import Log
+from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
+from lambent.kernel.ports import Clock, LogStore
+from lambent.kernel.tasks import Tasks
+
+_log = Log(__name__)
+_ERROR_TYPE = b"lambda-runtime-function-error-type"
+
+
+# A runtime client has one or two; extensions and telemetry have some more.
+_MAX_CONNECTIONS = 64
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection over the bound: hung up on at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class EnvironmentState(StrEnum):
+    STARTING = "starting"
+    IDLE = "idle"
+    FROZEN = "frozen"
+    BUSY = "busy"
+    INIT_FAILED = "init_failed"
+    DEAD = "dead"
+
+
+class Owner(Protocol):
+    """What an environment tells its host."""
+
+    def environment_answered(self, environment: "Environment") -> None:
+        """The response is out; the runtime asks for the next event in a moment, or dies."""
+
+    def environment_idle(self, environment: "Environment") -> None: ...
+
+    def environment_gone(self, environment: "Environment") -> None:
+        """It is dead and must not be used; `dispose` frees it."""
+
+    def execution_ended(self, environment: "Environment", execution: Execution, report: Report) -> None: ...
+
+
+class _InitFailed(Exception):
+    """Init did not end in `next`; carries the status for INIT_REPORT and the answer for the caller."""
+
+    def __init__(self, status: str, response: Response) -> None:
+        super().__init__(status)
+        self.status = status
+        self.response = response
+
+
+class Environment:
+    """One environment. `launch` starts a runtime process for it; called again for a suppressed init."""
+
+    def __init__(
+        self,
+        environment_id: str,
+        target: FunctionVersion,
+        *,
+        launch: Callable[[], Awaitable[Sandbox]],
+        owner: Owner,
+        clock: Clock,
+        logs: LogStore,
+        tasks: Tasks,
+        stream: str,
+        init_line: str,
+        freeze_after: float,
+    ) -> None:
+        self.id = environment_id
+        self.target = target
+        self.key = target.key
+        self.state = EnvironmentState.STARTING
+        self.idle_since = 0.0
+        self.condemned = False  # busy now; to be stopped when done (its function was changed or deleted)
+        self._launch = launch
+        self._owner = owner
+        self._clock = clock
+        self._logs = logs
+        self._tasks = tasks
+        self._stream = stream
+        self._init_line = init_line
+        self._freeze_after = freeze_after
+        self._loop = asyncio.get_running_loop()
+        self._sandbox: Sandbox | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[RuntimeConnection] = set()
+        self._budget = Budget()
+        self._waiting: Waiting | None = None
+        self._initialised: asyncio.Future[None] | None = None
+        self._init_error: Response | None = None
+        self._init_ms: float | None = None
+        self._execution: Execution | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._freezer: asyncio.TimerHandle | None = None
+        self._init_begun = 0.0
+        self._output: Output | None = None
+        self._peak = 0
+
+    # ---- starting -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """The init phase. Afterwards the environment is idle, or its init has failed and runs once more inside
+        the first invocation. Raises LambdaError when the platform could not start it; it is dead then."""
+        self._line(self._init_line)
+        try:
+            took = await self._init(limits.INIT_SECONDS)
+        except _InitFailed as failure:
+            self._log_init_failure(failure, phase="init")
+            await self._drop_sandbox()
+            if self.state is EnvironmentState.STARTING:
+                self.state = EnvironmentState.INIT_FAILED
+            return
+        except BaseException:
+            self.state = EnvironmentState.DEAD
+            await self._drop_sandbox()
+            raise
+        self._init_ms = took * 1000
+        self._become_idle()
+
+    async def _init(self, seconds: float) -> float:
+        """Starts the runtime and waits for its first `next`; how long that took, in seconds."""
+        self._init_error = None
+        initialised = self._initialised = self._loop.create_future()
+        try:
+            sandbox = self._sandbox = await self._launch()
+            begun = self._init_begun = self._clock.monotonic()
+            self._output = Output(sandbox.output, self._line)
+            sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
+            self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
+            timer = self._loop.call_later(seconds, self._init_timed_out)
+            try:
+                await initialised
+            finally:
+                timer.cancel()
+            if sandbox.exited.done():  # it asked for an event and died, in one turn of the loop
+                raise self._init_exit(sandbox.exited.result())
+            self._drain_output()
+        finally:
+            self._initialised = None
+            if initialised.done() and not initialised.cancelled():
+                initialised.exception()  # it may have failed while the launch did
+        sandbox.initialised()
+        return self._clock.monotonic() - begun
+
+    def _connection(self) -> asyncio.Protocol:
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            return _TooMany()
+        connection = RuntimeConnection(self, self._budget)
+        self._connections.add(connection)
+        return connection
+
+    def _init_timed_out(self) -> None:
+        timeout = limits.timed_out("", limits.INIT_SECONDS)
+        self._fail_init(_InitFailed("timeout", timeout))
+
+    def _fail_init(self, failure: _InitFailed) -> None:
+        if self._initialised is not None and not self._initialised.done():
+            self._initialised.set_exception(failure)
+
+    def _log_init_failure(self, failure: _InitFailed, *, phase: str) -> None:
+        ms = (self._clock.monotonic() - self._init_begun) * 1000
+        error_type = failure.response.error_type if failure.status == "error" else None
+        self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
+
+    # ---- an invocation --------------------------------------------------------------------------------
+
+    def begin(self, execution: Execution) -> None:
+        """Gives an idle environment, or one whose init failed, an invocation."""
+        self._execution = execution
+        execution.begun = self._clock.monotonic()
+        if self.state is EnvironmentState.INIT_FAILED:
+            self.state = EnvironmentState.BUSY
+            self._tasks.once(f"suppressed init {self.id}", self._begin_with_init(execution))
+            return
+        try:
+            self._thaw()
+            self.state = EnvironmentState.BUSY
+            execution.init_ms, self._init_ms = self._init_ms, None
+            self._hand_over(execution, self.target.timeout)
+        except Exception as failure:
+            self._fail(failure)
+
+    async def _begin_with_init(self, execution: Execution) -> None:
+        try:
+            await self._init_again(execution)
+        except Exception as failure:
+            self._fail(failure)
+
+    async def _init_again(self, execution: Execution) -> None:
+        """AWS's suppressed init: after a failed init it runs again inside the first invocation, under the
+        function's timeout, and its time counts as Duration."""
+        try:
+            await self._init(self.target.timeout)
+        except _InitFailed as failure:
+            self._log_init_failure(failure, phase="invoke")
+            self._line(log_lines.start(execution.invocation.request_id, self.target.version))
+            if failure.status == "timeout":
+                self._answer_timeout(execution)
+            else:
+                self._answer_crash(execution, Outcome.INIT_ERROR, failure.response)
+            self.state = EnvironmentState.DEAD
+            try:
+                await self._drop_sandbox()
+            finally:
+                self._complete(execution)
+                self._owner.environment_gone(self)
+            return
+        left = execution.begun + self.target.timeout - self._clock.monotonic()
+        self._hand_over(execution, max(0.0, left))
+
+    def _hand_over(self, execution: Execution, seconds: float) -> None:
+        invocation = execution.invocation
+        self._line(log_lines.start(invocation.request_id, self.target.version))
+        self._timer = self._loop.call_later(seconds, self._timed_out)
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            raise RuntimeError("an environment was handed an event while its runtime did not wait in next")
+        deadline = int((self._clock.now() + seconds) * 1000)
+        head = (
+            f"lambda-runtime-aws-request-id: {invocation.request_id}\r\n"
+            f"lambda-runtime-deadline-ms: {deadline}\r\n"
+            f"lambda-runtime-invoked-function-arn: {invocation.invoked_arn}\r\n"
+            f"lambda-runtime-trace-id: {invocation.trace_id}\r\n"
+        ).encode()
+        if invocation.client_context is not None:
+            head += b"lambda-runtime-client-context: %b\r\n" % invocation.client_context
+        if invocation.cognito_identity is not None:
+            head += b"lambda-runtime-cognito-identity: %b\r\n" % invocation.cognito_identity
+        waiting.give(head, invocation.payload)
+
+    def _timed_out(self) -> None:
+        try:
+            self._time_is_over()
+        except Exception as failure:
+            self._fail(failure)
+
+    def _time_is_over(self) -> None:
+        execution, sandbox = self._execution, self._sandbox
+        if execution is None or sandbox is None:
+            raise RuntimeError("a timeout without an execution")
+        if not execution.answered:
+            self._drain_output()
+            self._answer_timeout(execution)
+        self.state = EnvironmentState.DEAD
+        if sandbox.exited.done():
+            self._complete(execution)
+            self._owner.environment_gone(self)
+        else:
+            sandbox.kill()  # `_exited` completes the execution once everything is dead
+
+    def _fail(self, failure: Exception) -> None:
+        """The platform's own fault in the middle of things: it is told, and nobody waits for ever, no slot and
+        no memory stays taken."""
+        _log.error(
+            "An environment failed by the platform's fault.",
+            environment=self.id,
+            function=self.target.name,
+            exc_info=None if isinstance(failure, LambdaError) else failure,
+            why=str(failure),
+        )
+        self.state = EnvironmentState.DEAD
+        execution, self._execution = self._execution, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if execution is not None:
+            execution.fail(limits.platform_error(failure))
+        self._owner.environment_gone(self)  # which disposes of it
+
+    def _answer(self, execution: Execution, outcome: Outcome, response: Response, at: float) -> None:
+        execution.answer(outcome, response, at)
+        self._owner.environment_answered(self)
+
+    def _answer_timeout(self, execution: Execution) -> None:
+        request_id, seconds = execution.invocation.request_id, float(self.target.timeout)
+        at = log_lines.stamp(self._clock.now())
+        self._line(f"{at} {request_id} Task timed out after {seconds:.2f} seconds\n")
+        self._answer(
+            execution,
+            Outcome.TIMEOUT,
+            limits.timed_out(request_id, seconds),
+            execution.begun + self.target.timeout,
+        )
+
+    def _answer_crash(self, execution: Execution, outcome: Outcome, response: Response) -> None:
+        text = limits.error_message(response)
+        self._line(f"{text}\n{response.error_type}")
+        self._answer(execution, outcome, response, self._clock.monotonic())
+
+    def _complete(self, execution: Execution) -> None:
+        """END, REPORT, numbers; after this the slot is free, whatever else fails."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if execution.outcome is None or execution.ended is None:
+            raise RuntimeError("an execution ended without an answer")
+        duration = (execution.ended - execution.begun) * 1000
+        numbers = Report(
+            outcome=execution.outcome,
+            duration_ms=duration,
+            billed_ms=limits.billed_ms(duration, execution.init_ms),
+            init_ms=execution.init_ms,
+            memory_size=self.target.memory_size,
+            max_memory_used=self._max_memory(),
+        )
+        request_id = execution.invocation.request_id
+        try:
+            self._drain_output()
+            self._line(log_lines.end(request_id), log_lines.report(request_id, numbers, execution.error_type))
+        finally:
+            self._execution = None
+            if execution.tail is not None:
+                numbers = limits.with_tail(numbers, execution.tail.value())
+            execution.close(numbers)
+            self._owner.execution_ended(self, execution, numbers)
+
+    def _max_memory(self) -> int:
+        if self._sandbox is not None:
+            try:
+                self._peak = self._sandbox.max_memory()
+            except (
+                OSError
+            ) as failure:  # out of descriptors: the number is less true, the execution no less over
+                _log.warning("Peak memory could not be read.", environment=self.id, failure=failure)
+        return self._peak
+
+    # ---- the runtime's calls (RuntimeCalls) -----------------------------------------------------------
+
+    def next_called(self, waiting: Waiting) -> Answer | None:
+        if self._initialised is not None and not self._initialised.done():
+            self._waiting = waiting
+            self._initialised.set_result(None)
+            return None
+        execution = self._execution
+        if self.state is EnvironmentState.BUSY and execution is not None and execution.answered:
+            self._waiting = waiting
+            self._complete(execution)
+            self._become_idle()
+            return None
+        return refusal(
+            403,
+            "InvalidStateTransition",
+            f"State transition from {self.state} to Ready failed for runtime. "
+            "Error: State transition is not allowed",
+        )
+
+    def response_posted(self, request_id: str, posted: Posted) -> Answer:
+        execution = self._running(request_id)
+        if execution is None:
+            return refusal(400, "InvalidRequestID", "Invalid request ID")
+        at = self._clock.monotonic()
+        error_type = posted.headers.get(_ERROR_TYPE)
+        if posted.too_large:
+            self._answer(execution, Outcome.ERROR, limits.response_too_large(), at)
+            return TOO_LARGE
+        if error_type is not None:  # a streaming runtime's trailer: it broke off in the middle
+            self._answer(
+                execution,
+                Outcome.ERROR,
+                Response(posted.body, limits.UNHANDLED, error_type.decode("latin-1")),
+                at,
+            )
+            return ACCEPTED
+        self._answer(execution, Outcome.SUCCESS, Response(posted.body), at)
+        return ACCEPTED
+
+    def error_posted(self, request_id: str, posted: Posted) -> Answer:
+        execution = self._running(request_id)
+        if execution is None:
+            return refusal(400, "InvalidRequestID", "Invalid request ID")
+        if posted.too_large:
+            self._answer(execution, Outcome.ERROR, limits.response_too_large(), self._clock.monotonic())
+            return TOO_LARGE
+        error_type = posted.headers.get(_ERROR_TYPE, b"Runtime.Unknown").decode("latin-1")
+        self._answer(
+            execution,
+            Outcome.ERROR,
+            Response(posted.body, limits.UNHANDLED, error_type),
+            self._clock.monotonic(),
+        )
+        return ACCEPTED
+
+    def init_error_posted(self, posted: Posted) -> Answer:
+        if self._initialised is None:
+            return refusal(403, "InvalidStateTransition", "Init has ended; post invocation errors instead.")
+        error_type = posted.headers.get(_ERROR_TYPE, b"Runtime.Unknown").decode("latin-1")
+        self._init_error = Response(posted.body, limits.UNHANDLED, error_type)
+        return ACCEPTED
+
+    def broken(self, failure: Exception) -> None:
+        """A call of the runtime could not be served by our own fault."""
+        self._fail(failure)
+
+    def hung_up(self, waiting: RuntimeConnection) -> None:
+        """A runtime that hangs up while it waits in `next` is ending: nothing more is given to it."""
+        self._connections.discard(waiting)
+        if waiting is self._waiting and self._sandbox is not None:
+            self._waiting = None
+            if self.state in (EnvironmentState.IDLE, EnvironmentState.FROZEN):
+                self._die()
+
+    def _running(self, request_id: str) -> Execution | None:
+        execution = self._execution
+        if execution is None or execution.answered or execution.invocation.request_id != request_id:
+            return None
+        return execution
+
+    # ---- idle and gone --------------------------------------------------------------------------------
+
+    def _become_idle(self) -> None:
+        if self.condemned:
+            self._die()
+            return
+        self.state = EnvironmentState.IDLE
+        self.idle_since = self._clock.monotonic()
+        self._owner.environment_idle(self)
+        # The host may have begun the next invocation in that call.
+        if self.state is EnvironmentState.IDLE and self._freezer is None:
+            self._freezer = self._loop.call_later(self._freeze_after, self._freeze)
+
+    def _freeze(self) -> None:
+        """The timer is not moved at each invocation (that costs more than it saves): it looks at how long the
+        environment has been idle by now, and comes again."""
+        self._freezer = None
+        if self.state is not EnvironmentState.IDLE or self._sandbox is None:
+            return
+        left = self.idle_since + self._freeze_after - self._clock.monotonic()
+        if left > 0.0005:
+            self._freezer = self._loop.call_later(left, self._freeze)
+            return
+        self._sandbox.freeze()
+        self.state = EnvironmentState.FROZEN
+
+    def _thaw(self) -> None:
+        if self.state is EnvironmentState.FROZEN and self._sandbox is not None:
+            self._sandbox.thaw()
+
+    def _die(self) -> None:
+        self.state = EnvironmentState.DEAD
+        if self._sandbox is not None:
+            self._sandbox.kill()
+        self._owner.environment_gone(self)
+
+    def stop(self) -> None:
+        """Stops an idle environment now, a busy one when its invocation has ended."""
+        if self.state in (EnvironmentState.BUSY, EnvironmentState.STARTING):
+            self.condemned = True
+        else:  # a dead one too, if it is still held anywhere
+            self._die()
+
+    def _exited(self, sandbox: Sandbox, done: "asyncio.Future[Exit]") -> None:
+        if sandbox is not self._sandbox or done.cancelled():
+            return
+        try:
+            self._ended(done.result())
+        except Exception as failure:
+            self._fail(failure)
+
+    def _init_exit(self, end: Exit) -> _InitFailed:
+        # A suppressed init is part of an invocation, whose caller gets this as the answer.
+        asked = self._execution.invocation.request_id if self._execution is not None else ""
+        _, response = limits.exited(asked, end)
+        return _InitFailed("error", self._init_error or response)
+
+    def _ended(self, end: Exit) -> None:
+        self._drain_output()
+        if self._initialised is not None:
+            self._fail_init(self._init_exit(end))  # if init is done already, `_init` finds the exit itself
+            return
+        execution, was = self._execution, self.state
+        self.state = EnvironmentState.DEAD
+        if execution is not None:
+            if not execution.answered:
+                outcome, response = limits.exited(execution.invocation.request_id, end)
+                self._answer_crash(execution, outcome, response)
+            self._complete(execution)
+        elif was is not EnvironmentState.DEAD:
+            _log.warning(
+                "A runtime process ended between invocations.",
+                environment=self.id,
+                function=self.target.name,
+                end=limits.exit_text(end),
+            )
+        self._owner.environment_gone(self)
+
+    async def dispose(self) -> None:
+        """Frees everything; idempotent. An execution under way is ended with an error, never left waiting."""
+        self.state = EnvironmentState.DEAD
+        # A start that waits for init would wait its ten seconds out.
+        self._fail_init(self._init_exit(Exit(signal=9)))
+        try:
+            await self._drop_sandbox()
+        finally:
+            execution, self._execution = self._execution, None
+            if execution is not None:
+                execution.fail(limits.stopped())
+
+    async def _drop_sandbox(self) -> None:
+        self._max_memory()
+        sandbox, self._sandbox = self._sandbox, None
+        server, self._server = self._server, None
+        for handle in (self._timer, self._freezer):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._freezer = None
+        self._waiting = None
+        if server is not None:
+            server.close()
+        for connection in list(self._connections):
+            connection.close()
+        self._connections.clear()
+        if sandbox is not None:
+            if self._output is not None:
+                self._output.close()
+                self._output = None
+            await sandbox.dispose()
+
+    def _drain_output(self) -> None:
+        """What was written by now belongs to this invocation's log; it may still be in the pipe."""
+        if self._output is not None:
+            self._output.drain()
+            self._output.finish_line()
+
+    def _line(self, *texts: str) -> None:
+        execution = self._execution
+        if execution is not None and execution.tail is not None:
+            for text in texts:
+                execution.tail.add(text)
+        at = int(self._clock.now() * 1000)
+        self._logs.append(self.target.logging.log_group, self._stream, [(at, text) for text in texts])

@@ -1,0 +1,456 @@
+"""The EnvironmentHost port: which environment takes an execution, and when environments start, stop and die.
+
+One pool per (uid, version, generation). The most recently used idle environment is taken first, so that the
+others can stop. An execution that finds none waits in its pool; every environment that becomes idle serves the
+first one waiting, whichever start it was meant for. Memory is reserved whole, as the limits are; under pressure
+the least recently used idle environment of any function goes.
+"""
+
+import asyncio
+import functools
+import hashlib
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lambent.executor import limits, log_lines, variables
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, Sandbox
+from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor.execution import Execution
+from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
+from lambent.executor.trees import Tree, Trees
+from lambent.kernel import metrics
+from lambent.kernel.errors import (
+    InvalidRuntimeException,
+    LambdaError,
+    ServiceException,
+    TooManyRequestsException,
+)
+from lambent.kernel.log import Log
+from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Outcome, Report, VersionKey
+from lambent.kernel.ports import Clock, Lease, LogStore
+from lambent.kernel.tasks import Tasks
+
+_log = Log(__name__)
+# How long an execution waits for an environment that has answered before a new one is started for it.
+_PATIENCE_SECONDS = 0.01
+_ROOM_SECONDS = 1.0
+_SLOT_SECONDS = 0.5
+_COLLECT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What the wiring tells a host. Memory in MB, times in seconds. `endpoints`: AWS_ENDPOINT_URL* that
+    functions get; `starts_at_once` bounds the cold starts under way (more only make each other slow);
+    `cache_mb` the unpacked code that is kept though nothing uses it."""
+
+    region: str
+    account_id: str
+    memory_mb: int
+    keep_alive: float
+    freeze_after: float
+    credentials: variables.Credentials
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    starts_at_once: int = 4
+    cache_mb: int = 4096
+
+
+class _Pool:
+    """The environments of one version and the executions that wait for one."""
+
+    __slots__ = ("answered", "environments", "idle", "label", "patience", "starting", "target", "waiting")
+
+    def __init__(self, target: FunctionVersion) -> None:
+        self.target = target
+        self.environments: set[Environment] = set()
+        self.idle: list[Environment] = []
+        self.waiting: deque[Execution] = deque()
+        self.starting = 0
+        self.answered: set[Environment] = set()
+        self.patience: asyncio.TimerHandle | None = None
+        self.label = _Series(target.name)
+
+
+class _Slot:
+    """A place among the cold starts under way, given back at the end or after a moment: a long init is the
+    function's own affair and must not keep others from starting."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        self._timer = asyncio.get_running_loop().call_later(_SLOT_SECONDS, self._give_back)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._slots.release()
+
+
+class _Series:
+    """A function's own metric series, looked up once."""
+
+    __slots__ = ("billed", "concurrent", "duration", "errors", "init", "outcomes")
+
+    def __init__(self, name: str) -> None:
+        label = metrics.function_label(name)
+        self.duration = metrics.duration.labels(label)
+        self.init = metrics.init_duration.labels(label)
+        self.billed = metrics.billed.labels(label)
+        self.errors = metrics.errors.labels(label)
+        self.concurrent = metrics.concurrent.labels(label)
+        self.outcomes = {outcome: metrics.invocations.labels(label, outcome.value) for outcome in Outcome}
+
+
+class Host:
+    """`ports.EnvironmentHost` on this machine."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        *,
+        driver: Driver,
+        trees: Trees,
+        runtimes: Runtimes,
+        logs: LogStore,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._driver = driver
+        self._trees = trees
+        self._runtimes = runtimes
+        self._logs = logs
+        self._clock = clock
+        self._tasks = Tasks("executor", on_death=None)
+        self._pools: dict[VersionKey, _Pool] = {}
+        self._busy: set[Execution] = set()
+        self._reserved_mb = 0
+        self._start_slots = asyncio.Semaphore(config.starts_at_once)
+        self._stopping = False
+        self._changed = asyncio.Event()
+
+    async def open(self) -> None:
+        """Reaps what an earlier run left, and gets ready."""
+        await self._driver.open()
+        self._tasks.forever("reaper", self._stop_idle())
+        self._tasks.forever("tree collector", self._collect_trees())
+
+    # ---- EnvironmentHost ------------------------------------------------------------------------------
+
+    def invoke(self, invocation: Invocation, lease: Lease) -> Execution:
+        execution = Execution(invocation, lease)
+        if self._stopping:
+            execution.fail(ServiceException("The server is stopping. Try again in a moment."))
+            return execution
+        key = invocation.target.key
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(invocation.target)
+        self._busy.add(execution)
+        pool.label.concurrent.inc()
+        execution.report.add_done_callback(functools.partial(self._over, pool, execution))
+        if pool.idle:
+            pool.idle.pop().begin(execution)
+            return execution
+        pool.waiting.append(execution)
+        self._start_what_is_missing(pool)
+        return execution
+
+    async def prepare(self, target: FunctionVersion) -> None:
+        task, opt = await self._fetch(target)
+        task.release()
+        if opt is not None:
+            opt.release()
+
+    async def stop_function(self, uid: str, *, keep: VersionKey | None = None) -> None:
+        for key, pool in list(self._pools.items()):
+            if key.uid == uid and key != keep:
+                for environment in list(pool.environments):
+                    environment.stop()
+                self._forget_if_empty(key)
+
+    async def watch(self) -> AsyncIterator[Mapping[VersionKey, Mapping[str, int]]]:
+        while True:
+            yield {
+                key: Counter(environment.state.value for environment in pool.environments)
+                for key, pool in self._pools.items()
+            }
+            self._changed.clear()
+            await self._changed.wait()
+
+    def enforcement(self) -> Sequence[Enforcement]:
+        return self._driver.enforcement()
+
+    # ---- starting -------------------------------------------------------------------------------------
+
+    def _start_what_is_missing(self, pool: _Pool) -> None:
+        """One start for each execution that neither a start under way nor an environment that has just answered
+        will serve. A client's next request often comes before the runtime has asked for it: a cold start for
+        that would cost a hundred times the wait, and leave one environment too many."""
+        while len(pool.waiting) > pool.starting + len(pool.answered):
+            self._start_one(pool)
+        if len(pool.waiting) > pool.starting and pool.patience is None:
+            loop = asyncio.get_running_loop()
+            pool.patience = loop.call_later(_PATIENCE_SECONDS, self._patience_is_over, pool)
+
+    def _patience_is_over(self, pool: _Pool) -> None:
+        pool.patience = None
+        while len(pool.waiting) > pool.starting and not self._stopping:
+            self._start_one(pool)
+
+    def _start_one(self, pool: _Pool) -> None:
+        pool.starting += 1
+        self._tasks.once(f"start {pool.target.name}", self._start(pool))
+
+    async def _start(self, pool: _Pool) -> None:
+        environment: Environment | None = None
+        error: LambdaError | None = None
+        try:
+            await self._room_in_memory(pool)
+            async with _Slot(self._start_slots):
+                if pool.waiting:  # else it was served by another environment meanwhile
+                    environment = self._new_environment(pool)
+                    await environment.start()
+        except LambdaError as failure:
+            error = failure
+        except Exception as failure:
+            _log.error("An environment could not be started.", function=pool.target.name, exc_info=failure)
+            error = limits.platform_error(failure)
+        finally:
+            pool.starting -= 1
+        if error is not None:
+            if environment is not None:
+                self._drop(pool, environment)
+            if pool.waiting:
+                execution = pool.waiting.popleft()
+                execution.fail(error)
+        elif environment is not None and environment.state is EnvironmentState.INIT_FAILED:
+            self.environment_idle(environment)
+        if not self._stopping:
+            self._start_what_is_missing(pool)
+        self._forget_if_empty(pool.target.key)
+
+    def _new_environment(self, pool: _Pool) -> Environment:
+        target = pool.target
+        command = self._command(target)
+        self._reserve(target.memory_size, metrics.function_label(target.name))
+        environment_id = uuid.uuid4().hex
+        stream = time.strftime("%Y/%m/%d", time.gmtime(self._clock.now()))
+        stream += f"/[{target.version}]{environment_id}"
+        arn = f"arn:aws:lambda:{self._config.region}::runtime:"
+        arn += hashlib.sha256(command.version_text.encode()).hexdigest()
+
+        async def launch() -> Sandbox:
+            return await self._launch(environment_id, target, command, stream)
+
+        environment = Environment(
+            environment_id,
+            target,
+            launch=launch,
+            owner=self,
+            clock=self._clock,
+            logs=self._logs,
+            tasks=self._tasks,
+            stream=stream,
+            init_line=log_lines.init_start(command.version_text, arn),
+            freeze_after=self._config.freeze_after,
+        )
+        pool.environments.add(environment)
+        self._changed.set()
+        return environment
+
+    async def _room_in_memory(self, pool: _Pool) -> None:
+        """Waits for a moment if memory is short and the function has environments that may become free: that is
+        better for the caller than a throttle. Bounded, so that nothing hangs."""
+        until = self._clock.monotonic() + _ROOM_SECONDS
+        while pool.environments and pool.waiting and self._clock.monotonic() < until:
+            if self._reserved_mb + pool.target.memory_size <= self._config.memory_mb or self._idle():
+                return
+            await self._clock.sleep(_ROOM_SECONDS / 40)
+
+    def _idle(self) -> list[Environment]:
+        return [environment for pool in self._pools.values() for environment in pool.idle]
+
+    def _command(self, target: FunctionVersion) -> RuntimeCommand:
+        problem, _ = self._runtimes.problem(target.runtime)
+        if problem is not None:
+            raise InvalidRuntimeException(problem)
+        return self._runtimes.command(target.runtime, target.handler)
+
+    def _reserve(self, memory_mb: int, function: str) -> None:
+        while self._reserved_mb + memory_mb > self._config.memory_mb:
+            idle = self._idle()
+            if not idle:
+                reason = "ConcurrentInvocationLimitExceeded"
+                metrics.throttles.labels(function, reason).inc()
+                raise TooManyRequestsException(
+                    reason,
+                    f"Rate Exceeded. This machine's memory for environments ({self._config.memory_mb} MB, "
+                    "LAMBENT_MEMORY_MB) is in use.",
+                )
+            min(idle, key=lambda environment: environment.idle_since).stop()
+        self._reserved_mb += memory_mb
+
+    async def _fetch(self, target: FunctionVersion) -> tuple[Tree, Tree | None]:
+        task = await self._trees.acquire(target.archive)
+        try:
+            opt = await self._trees.acquire_opt([layer.archive for layer in target.layers])
+        except BaseException:
+            task.release()
+            raise
+        return task, opt
+
+    async def _launch(
+        self, environment_id: str, target: FunctionVersion, command: RuntimeCommand, stream: str
+    ) -> Sandbox:
+        task, opt = await self._fetch(target)
+        try:
+            sandbox = await self._driver.start(
+                EnvironmentSpec(
+                    id=environment_id,
+                    argv=command.argv,
+                    env=variables.build(
+                        target,
+                        runtime=command.env,
+                        region=self._config.region,
+                        log_stream=stream,
+                        credentials=self._config.credentials,
+                        endpoints=self._config.endpoints,
+                    ),
+                    task_dir=task.path,
+                    runtime_dir=command.runtime_dir,
+                    opt_dir=opt.path if opt is not None else None,
+                    prefixes=command.prefixes,
+                    memory_mb=target.memory_size,
+                    ephemeral_mb=target.ephemeral_storage,
+                )
+            )
+        except BaseException:
+            task.release()
+            if opt is not None:
+                opt.release()
+            raise
+
+        def released(_: object) -> None:
+            task.release()
+            if opt is not None:
+                opt.release()
+
+        sandbox.exited.add_done_callback(released)
+        return sandbox
+
+    # ---- what environments say (Owner) ----------------------------------------------------------------
+
+    def environment_answered(self, environment: Environment) -> None:
+        pool = self._pools.get(environment.key)
+        if pool is not None and not environment.condemned:
+            pool.answered.add(environment)
+
+    def environment_idle(self, environment: Environment) -> None:
+        pool = self._pools.get(environment.key)
+        if pool is not None:
+            pool.answered.discard(environment)
+        if pool is None or environment not in pool.environments:
+            environment.stop()
+        elif pool.waiting:
+            environment.begin(pool.waiting.popleft())
+        else:
+            pool.idle.append(environment)
+
+    def environment_gone(self, environment: Environment) -> None:
+        pool = self._pools.get(environment.key)
+        if pool is not None and environment in pool.environments:
+            self._drop(pool, environment)
+            self._forget_if_empty(environment.key)
+
+    def execution_ended(self, environment: Environment, execution: Execution, report: Report) -> None:
+        pool = self._pools.get(environment.key)
+        if pool is None:
+            return
+        series = pool.label
+        series.outcomes[report.outcome].inc()
+        series.duration.observe(report.duration_ms / 1000)
+        series.billed.inc(report.billed_ms)
+        if report.init_ms is not None:
+            series.init.observe(report.init_ms / 1000)
+        if report.outcome is not Outcome.SUCCESS:
+            series.errors.inc()
+
+    def _over(self, pool: _Pool, execution: Execution, _: object) -> None:
+        """By the report, and so in every way in which an execution can end."""
+        self._busy.discard(execution)
+        pool.label.concurrent.dec()
+
+    def _drop(self, pool: _Pool, environment: Environment) -> None:
+        pool.environments.discard(environment)
+        pool.answered.discard(environment)
+        if environment in pool.idle:
+            pool.idle.remove(environment)
+        self._reserved_mb -= environment.target.memory_size
+        self._changed.set()
+        self._tasks.once(f"dispose {environment.id}", environment.dispose())
+
+    def _forget_if_empty(self, key: VersionKey) -> None:
+        pool = self._pools.get(key)
+        if pool is not None and not (pool.environments or pool.waiting or pool.starting):
+            del self._pools[key]
+
+    # ---- stopping -------------------------------------------------------------------------------------
+
+    async def _stop_idle(self) -> None:
+        while True:
+            await self._clock.sleep(min(1.0, self._config.keep_alive / 4))
+            try:
+                self._count_states()
+                before = self._clock.monotonic() - self._config.keep_alive
+                for pool in list(self._pools.values()):
+                    for environment in [e for e in pool.idle if e.idle_since < before]:
+                        environment.stop()
+            except OSError as failure:  # out of descriptors, say: the next round may have some
+                _log.error("Idle environments could not be stopped.", failure=failure)
+
+    def _count_states(self) -> None:
+        counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
+        for state in EnvironmentState:
+            metrics.environments.labels(state.value).set(counts[state])
+
+    async def _collect_trees(self) -> None:
+        """Unpacked code that no environment uses goes once the cache is over its size, least recently used
+        first."""
+        while True:
+            await self._clock.sleep(_COLLECT_SECONDS)
+            try:
+                await self._trees.collect(self._config.cache_mb << 20)
+            except OSError as failure:
+                _log.error("Unpacked code could not be removed.", failure=failure)
+
+    async def drain(self, seconds: float) -> int:
+        """No new work; waits for what runs, at most so long; how many executions were cut off."""
+        self._stopping = True
+        running = [execution.report for execution in self._busy]
+        late = 0
+        if running:
+            _, rest = await asyncio.wait(running, timeout=seconds)
+            late = len(rest)
+        return late
+
+    async def close(self) -> None:
+        """Ends every environment, cut off or not, and undoes what was changed on the host."""
+        self._stopping = True
+        for pool in list(self._pools.values()):
+            while pool.waiting:
+                execution = pool.waiting.popleft()
+                execution.fail(limits.stopped())
+            for environment in list(pool.environments):
+                self._drop(pool, environment)
+        await self._tasks.drain(10.0)
+        await self._driver.close()

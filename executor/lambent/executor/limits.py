@@ -1,0 +1,108 @@
+"""How an execution's end becomes AWS's error, as pure functions, because these texts are what users and their
+alarms match on.
+
+AWS: "Lambda runtime errors"; times with two decimals, as AWS writes them.
+"""
+
+import json
+import math
+import signal
+
+from lambent.executor.drivers.base import Exit
+from lambent.kernel.errors import LambdaError, ServiceException
+from lambent.kernel.models import Outcome, Report, Response
+
+UNHANDLED = "Unhandled"
+INIT_SECONDS = 10.0
+_MAX_MESSAGE = 32 * 1024
+
+_SIGNALS: dict[int, str] = {
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGKILL: "killed",
+    signal.SIGABRT: "aborted",
+    signal.SIGBUS: "bus error",
+    signal.SIGFPE: "floating point exception",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGTERM: "terminated",
+    signal.SIGSYS: "bad system call",
+    signal.SIGINT: "interrupt",
+    signal.SIGHUP: "hangup",
+    signal.SIGPIPE: "broken pipe",
+    signal.SIGQUIT: "quit",
+}
+
+
+def _failure(error_type: str, message: str) -> Response:
+    body = json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":"))
+    return Response(body.encode(), UNHANDLED, error_type)
+
+
+def timed_out(request_id: str, seconds: float) -> Response:
+    """The answer when the function's timeout has passed."""
+    return _failure(
+        "Sandbox.Timedout", f"RequestId: {request_id} Error: Task timed out after {seconds:.2f} seconds"
+    )
+
+
+def exit_text(end: Exit) -> str:
+    """AWS's words for how the runtime process ended."""
+    if end.signal is not None:
+        name = _SIGNALS.get(end.signal, f"signal {end.signal}")  # real-time signals have no names
+        return f"Runtime exited with error: signal: {name}"
+    if end.code:
+        return f"Runtime exited with error: exit status {end.code}"
+    return "Runtime exited without providing a reason"
+
+
+def exited(request_id: str, end: Exit) -> tuple[Outcome, Response]:
+    """The answer when the runtime process ended by itself or was killed for memory."""
+    text = f"RequestId: {request_id} Error: {exit_text(end)}"
+    if end.oom:
+        return Outcome.OUT_OF_MEMORY, _failure("Runtime.OutOfMemory", text)
+    return Outcome.CRASH, _failure("Runtime.ExitError", text)
+
+
+def response_too_large() -> Response:
+    """The answer when the function's response is over 6 MB."""
+    return _failure(
+        "Function.ResponseSizeTooLarge",
+        "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+    )
+
+
+def truncated() -> Response:
+    """The answer when the runtime broke off its response."""
+    return _failure("Runtime.TruncatedResponse", "The runtime did not send its whole response.")
+
+
+def billed_ms(duration_ms: float, init_ms: float | None) -> int:
+    """AWS since August 2025: init is billed with the cold invocation; rounded up to 1 ms, at least 1."""
+    return max(1, math.ceil(round(duration_ms + (init_ms or 0.0), 6)))
+
+
+def error_message(response: Response) -> str:
+    """The errorMessage of an error answer, for the log; bounded, for a function may post anything."""
+    try:
+        body = json.loads(response.payload)
+    except (ValueError, RecursionError):
+        return response.payload[:1024].decode("utf-8", "replace")
+    message = body.get("errorMessage") if isinstance(body, dict) else None
+    text = str(message) if message is not None else response.payload[:1024].decode("utf-8", "replace")
+    return text[:_MAX_MESSAGE].encode("utf-8", "replace").decode()
+
+
+def with_tail(report: Report, tail: bytes) -> Report:
+    """The same report with the log's tail."""
+    return report._replace(log_tail=tail)
+
+
+def platform_error(failure: Exception) -> LambdaError:
+    """What a caller is told when the platform, and not the function, failed."""
+    if isinstance(failure, LambdaError):
+        return failure
+    return ServiceException(f"The execution environment could not be started: {failure}")
+
+
+def stopped() -> LambdaError:
+    """The error of an execution that was cut off because its executor stops."""
+    return ServiceException("The execution was cut off: the executor was stopped. Try again.")

@@ -1,0 +1,240 @@
+"""The Runtime API of one environment, served to its runtime client inside its own network, because every
+official runtime client (awslambdaric, the Java RIC, Go's, Rust's) speaks exactly this and nothing else.
+
+Knows no driver and no pool: it turns HTTP into calls on `RuntimeCalls` and writes what they answer. httptools
+parses; the replies are a few fixed lines, made once. AWS: "Using the Lambda runtime API", 2018-06-01.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import httptools
+
+_PREFIX = b"/2018-06-01/runtime/"
+_NEXT = _PREFIX + b"invocation/next"
+_INVOCATION = _PREFIX + b"invocation/"
+_INIT_ERROR = _PREFIX + b"init/error"
+
+#: AWS: a buffered response may have 6 MB and 100 bytes.
+MAX_RESPONSE = 6_291_556
+_MAX_HEADERS = 64 * 1024
+
+
+@dataclass(slots=True)
+class Answer:
+    """Status and JSON body for the runtime client."""
+
+    status: int
+    body: bytes = b'{"status":"OK"}\n'
+
+
+ACCEPTED = Answer(202)
+
+
+def refusal(status: int, error_type: str, message: str) -> Answer:
+    """The Runtime API's error form."""
+    return Answer(status, json.dumps({"errorMessage": message, "errorType": error_type}).encode())
+
+
+TOO_LARGE = refusal(
+    413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+)
+
+
+@dataclass(slots=True)
+class Posted:
+    """What a runtime posted. `too_large`: the body went over `MAX_RESPONSE` and was thrown away.
+    `headers` by lower-case name, trailers included."""
+
+    body: bytes
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    too_large: bool = False
+
+
+class Waiting(Protocol):
+    """A runtime that waits in `next`."""
+
+    def give(self, head: bytes, payload: bytes) -> None:
+        """Answers `next`: `head` are the header lines after the status line, each ended by CRLF."""
+
+
+class RuntimeCalls(Protocol):
+    """What an environment does with its runtime's calls."""
+
+    def next_called(self, waiting: Waiting) -> Answer | None:
+        """None: the call waits. An Answer refuses it."""
+
+    def response_posted(self, request_id: str, posted: Posted) -> Answer: ...
+
+    def error_posted(self, request_id: str, posted: Posted) -> Answer: ...
+
+    def init_error_posted(self, posted: Posted) -> Answer: ...
+
+    def broken(self, failure: Exception) -> None:
+        """One of the calls above raised: the platform's fault, not the client's."""
+
+    def hung_up(self, waiting: "RuntimeConnection") -> None:
+        """A connection ended."""
+
+
+_REASONS = {
+    200: b"OK",
+    202: b"Accepted",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    413: b"Payload Too Large",
+    500: b"Internal Server Error",
+}
+
+
+class Budget:
+    """What the connections of one environment may hold in the server's memory, together: what a function sends
+    must never cost other functions anything. Bytes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int = 2 * MAX_RESPONSE) -> None:
+        self.left = size
+
+    def take(self, size: int) -> bool:
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+class RuntimeConnection(asyncio.Protocol):
+    """One connection of a runtime client, or of whatever else the function's code makes."""
+
+    def __init__(self, calls: RuntimeCalls, budget: Budget) -> None:
+        self._calls = calls
+        self._budget = budget
+        self._held = 0
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._unfinished = 0
+        self._advanced = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._budget.left += self._held
+        self._held = 0
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._reset()
+        self._calls.hung_up(self)
+
+    def pause_writing(self) -> None:
+        # A runtime that reads no answers is asked no more questions, or they would pile up here.
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._advanced = False
+        try:
+            self._parser.feed_data(data)
+            # The parser keeps an unfinished header whatever its length, and so do we the path.
+            self._unfinished = 0 if self._advanced else self._unfinished + len(data)
+            if self._unfinished > _MAX_HEADERS:
+                raise httptools.HttpParserError("a path or header is too long")
+        except httptools.HttpParserCallbackError as failure:
+            cause = failure.__context__
+            self._calls.broken(cause if isinstance(cause, Exception) else failure)
+        except httptools.HttpParserError as failure:
+            self._send(refusal(400, "InvalidRequest", f"The request is not HTTP: {failure}"))
+            if self._transport is not None:
+                self._transport.close()
+
+    # httptools calls these
+
+    def on_message_begin(self) -> None:
+        self._reset()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._advanced = True
+        # Of a dozen headers a client sends, those that say something begin with Lambda- or are Expect.
+        if name[:1] in b"LlEe" and self._header_bytes <= _MAX_HEADERS:
+            self._header_bytes += len(name) + len(value)
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._advanced = True
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._advanced = True
+        self._size += len(body)
+        if self._size <= MAX_RESPONSE and self._budget.take(len(body)):
+            self._held += len(body)
+            self._body.append(body)
+        else:
+            self._size = MAX_RESPONSE + 1
+            self._body.clear()
+            self._budget.left += self._held
+            self._held = 0
+
+    def on_message_complete(self) -> None:
+        self._advanced = True
+        method, path = self._parser.get_method(), self._url.partition(b"?")[0]
+        if path == _NEXT and method == b"GET":
+            answer = self._calls.next_called(self)
+            if answer is None:
+                return
+        elif method == b"POST":
+            answer = self._post(path)
+        else:
+            answer = refusal(404, "NotFound", f"There is no {method.decode()} {path.decode('latin-1')}.")
+        self._send(answer)
+
+    def _post(self, path: bytes) -> Answer:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        posted = Posted(body, self._headers, too_large=self._size > MAX_RESPONSE)
+        if path == _INIT_ERROR:
+            return self._calls.init_error_posted(posted)
+        if path.startswith(_INVOCATION):
+            request_id, _, what = path[len(_INVOCATION) :].decode("latin-1").partition("/")
+            if what == "response":
+                return self._calls.response_posted(request_id, posted)
+            if what == "error":
+                return self._calls.error_posted(request_id, posted)
+        return refusal(404, "NotFound", f"There is no POST {path.decode('latin-1')}.")
+
+    def give(self, head: bytes, payload: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\n%b\r\n%b" % (len(payload), head, payload)
+            )
+
+    def _send(self, answer: Answer) -> None:
+        # The runtime may be gone by now (killed, or it hung up); that is found by its exit, not here.
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                % (answer.status, _REASONS[answer.status], len(answer.body), answer.body)
+            )
+
+    def close(self) -> None:
+        """Hangs up."""
+        if self._transport is not None:
+            self._transport.abort()

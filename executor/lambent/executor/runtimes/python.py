@@ -1,0 +1,55 @@
+"""How a python3.x runtime is started, and the variables that AWS's has.
+
+AWS: "Defined runtime environment variables"; where AWS has /var/lang, here is the interpreter's own prefix.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambent.executor.runtimes.interpreters import Interpreter
+from lambent.executor.runtimes.packages import LAUNCHER
+
+TASK_ROOT = "/var/task"
+RUNTIME_DIR = "/var/runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeCommand:
+    """How to start a runtime process. `argv` names paths inside the environment; `prefixes` are folders to bind
+    at their own path, `runtime_dir` the one to bind at /var/runtime; `env` has the runtime's variables only;
+    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version)."""
+
+    argv: Sequence[str]
+    prefixes: Sequence[Path]
+    runtime_dir: Path
+    env: Mapping[str, str]
+    version_text: str
+
+
+def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: Path) -> RuntimeCommand:
+    """Starts the unmodified runtime client. The handler travels in _HANDLER, as on AWS, where a wrapper script
+    may change it; PYTHONPATH is left to the launcher, which has to see whether the function sets its own."""
+    prefix = interpreter.base_prefix
+    outside = not prefix.is_relative_to("/usr")
+    libraries = [
+        *([f"{prefix}/lib"] if outside else []),
+        *("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib", "/opt/lib"),
+    ]
+    path = [*([f"{prefix}/bin"] if outside else []), "/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin"]
+    return RuntimeCommand(
+        argv=(str(interpreter.executable), "-S", f"{RUNTIME_DIR}/{LAUNCHER}"),
+        prefixes=interpreter.prefixes,
+        runtime_dir=runtime_dir,
+        env={
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
+            "LAMBDA_TASK_ROOT": TASK_ROOT,
+            "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
+            "LANG": "en_US.UTF-8",
+            "LD_LIBRARY_PATH": ":".join(libraries),
+            "PATH": ":".join(path),
+            "TZ": ":UTC",
+            "_HANDLER": handler,
+        },
+        version_text=f"python:{interpreter.version_text}",
+    )

@@ -1,0 +1,44 @@
+"""What the interpreter of a function runs, copied as bootstrap.py into the runtime folder: it makes `sys.path`
+as AWS's managed runtimes have it and starts the unmodified runtime client.
+
+AWS: /var/task, /opt/python/lib/python3.x/site-packages, /opt/python, /var/runtime, standard library. The client
+is imported before the function's folders are on the path, so a module of the function's that is named like one
+of the standard library cannot break it; it wins over /var/runtime (boto3) for the function itself.
+
+The interpreter is started with -S, so that packages which happen to be installed on this machine are not there;
+what `site` does besides is done here. Runs on every Python 3 that a runtime names: no newer syntax.
+"""
+
+import os
+import site
+import sys
+
+
+def run() -> None:
+    """Never returns but by the client's exit."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    site.execsitecustomize()
+    from awslambdaric.__main__ import main
+
+    task = os.environ["LAMBDA_TASK_ROOT"]
+    folders = [task]
+    # As on AWS: a function that sets its own PYTHONPATH gets no /opt/python unless it names it.
+    if "PYTHONPATH" not in os.environ:
+        versions = [f"{sys.version_info.major}.{sys.version_info.minor}"]
+        declared = os.environ.get("AWS_EXECUTION_ENV", "").rpartition("python")[2]
+        if declared and declared not in versions:  # compatible mode: layers are laid out for the declared one
+            versions.append(declared)
+        folders += [f"/opt/python/lib/python{version}/site-packages" for version in versions]
+        folders.append("/opt/python")
+        os.environ["PYTHONPATH"] = os.environ["LAMBDA_RUNTIME_DIR"]
+    sys.path[:0] = folders
+    for folder in folders:
+        if os.path.isdir(folder):  # else it would be put on the path a second time
+            site.addsitedir(folder)  # for its .pth files
+    main([sys.argv[0], os.environ["_HANDLER"]])
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,176 @@
+"""The listener's ASGI application: routes from given ports, no logic. Bare ASGI, since the invoke path is hot.
+
+One application serves everybody; a second one with `restricted` set serves the functions' own relay to this
+server, which passes Invoke only until IAM is enforced.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from lambent.gateway import fields, internal
+from lambent.gateway.function_cache import FunctionCache
+from lambent.gateway.invoke import Invoked, Invoker, new_request_id
+from lambent.gateway.operations import OPERATIONS
+from lambent.gateway.protocol.api import LambdaProtocol, Reply
+from lambent.gateway.services import Call, Services
+from lambent.gateway.web_pages import WebPages
+from lambent.kernel.errors import (
+    AccessDeniedException,
+    LambdaError,
+    RequestEntityTooLargeException,
+    ServiceException,
+)
+from lambent.kernel.log import Log
+
+_log = Log(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+# AWS: "Request must be smaller than 70167211 bytes for the CreateFunction operation"; Invoke has 6 MB
+# and 100 bytes.
+_MAX_BODY = 70_167_211
+_MAX_INVOKE = 6_291_556
+_RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+
+
+class _HungUp(Exception):
+    """The client went away while it sent its body."""
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        services: Services,
+        functions: FunctionCache,
+        protocol: LambdaProtocol,
+        routes: internal.Routes,
+        *,
+        restricted: bool = False,
+    ) -> None:
+        self._services = services
+        self._protocol = protocol
+        self._routes = routes
+        self._invoker = Invoker(services, functions)
+        self._fields = fields.FieldChecker()
+        self._restricted = restricted
+        self._web_pages = WebPages(services.settings.host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = new_request_id()
+        try:
+            reply = await self._serve(scope, receive, request_id)
+        except _HungUp:
+            return
+        except LambdaError as failure:
+            reply = self._protocol.error(failure)
+        except Exception as failure:
+            _log.error("A request failed.", request_id=request_id, path=scope["path"], exc_info=failure)
+            reply = self._protocol.error(
+                ServiceException(f"The server failed. Its log has the reason under request id {request_id}.")
+            )
+        await _send(send, reply, request_id)
+
+    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        headers: Headers = scope["headers"]
+        if not self._restricted:
+            self._web_pages.refuse(headers)
+        if path.startswith(b"/_lambent/") or path in internal.PLAIN:
+            if self._restricted:
+                raise AccessDeniedException("Functions can reach Invoke on this endpoint, and nothing else.")
+            body = await _body(receive, headers, _MAX_BODY, "this")
+            return await self._routes.serve(
+                scope["method"], path.decode("latin-1"), scope["query_string"].decode("latin-1"), headers, body
+            )
+        match = self._protocol.match(scope["method"], path, scope["query_string"])
+        operation = match.operation
+        if self._restricted and operation not in _RESTRICTED:
+            raise AccessDeniedException(
+                f"Functions can't call {operation} on this endpoint until IAM is enforced; only Invoke."
+            )
+        if operation == "Invoke":
+            body = await _body(receive, headers, _MAX_INVOKE, "InvokeFunction")
+            params = self._protocol.parse(match, headers, body)
+            self._fields.check(operation, params)
+            invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=_trace_id(headers))
+            return _invoke_reply(invoked)
+        handler = OPERATIONS.get(operation)
+        if handler is None:
+            raise self._protocol.not_built(operation)
+        body = await _body(receive, headers, _MAX_BODY, operation)
+        params = self._protocol.parse(match, headers, body)
+        self._fields.check(operation, params)
+        call = Call(request_id, _base_url(scope, headers))
+        output: Mapping[str, Any] | None = await handler(self._services, call, params)
+        reply = self._protocol.serialise(operation, output)
+        for warning in call.warnings:
+            reply.headers.append((b"x-lambent-warning", warning.encode("ascii", "replace")))
+        return reply
+
+
+async def _body(receive: Receive, headers: Headers, limit: int, operation: str) -> bytes:
+    too_large = RequestEntityTooLargeException(
+        f"Request must be smaller than {limit} bytes for the {operation} operation"
+    )
+    length = next((value for name, value in headers if name == b"content-length"), b"0")
+    if length.isdigit() and int(length) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _HungUp
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        if not message.get("more_body"):
+            return chunk if not chunks else b"".join((*chunks, chunk))
+        chunks.append(chunk)
+
+
+async def _send(send: Send, reply: Reply, request_id: str) -> None:
+    headers = [(b"x-amzn-requestid", request_id.encode()), *reply.headers]
+    if reply.status != 204:
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _trace_id(headers: Headers) -> str | None:
+    for name, value in headers:
+        if name == b"x-amzn-trace-id":
+            return value.decode("latin-1")
+    return None
+
+
+def _base_url(scope: Scope, headers: Headers) -> str:
+    host = next((value.decode("latin-1") for name, value in headers if name == b"host"), None)
+    if host is None:
+        server = scope["server"]
+        host = f"{server[0]}:{server[1]}"
+    return f"{scope['scheme']}://{host}"
+
+
+def _invoke_reply(invoked: Invoked) -> Reply:
+    headers: Headers = []
+    if invoked.status == 200:
+        headers.append((b"content-type", b"application/json"))
+    if invoked.executed_version is not None:
+        headers.append((b"x-amz-executed-version", invoked.executed_version.encode()))
+    if invoked.function_error is not None:
+        headers.append((b"x-amz-function-error", invoked.function_error.encode()))
+    if invoked.log_result is not None:
+        headers.append((b"x-amz-log-result", base64.b64encode(invoked.log_result)))
+    if invoked.trace_id is not None:
+        headers.append((b"x-amzn-trace-id", invoked.trace_id.encode("latin-1")))
+    return Reply(invoked.status, headers, invoked.payload)

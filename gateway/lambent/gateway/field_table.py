@@ -1,0 +1,200 @@
+"""The field table: what each input field of each operation that is built does here. Data; a test holds it
+against AWS's model, so that a new field of the model can't slip in without a word.
+
+Served at /_lambent/parity, rendered as docs/parity.md (`python -m lambent.gateway.parity > docs/parity.md`).
+"""
+
+from collections.abc import Mapping
+
+from lambent.gateway.field_rules import HOST, Emulated, Enforced, Fields, Recorded, Refused
+
+
+def _enforced(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_fields_enforced.py::test_{name}")
+
+
+def _handled(name: str) -> Enforced:
+    """Where the gateway is all that has to do with it."""
+    return Enforced(f"tests/unit/gateway/test_handlers_functions.py::test_{name}")
+
+
+_FUNCTION_NAME = _handled("a_function_may_be_named_in_every_form")
+_QUALIFIER = Refused(
+    "published versions and aliases are not built, so only $LATEST exists. Leave Qualifier out.",
+    unless=("$LATEST",),
+)
+_REVISION_ID = _enforced("revision_id")
+_LATER_PUBLISH = Refused(
+    "versions are not built, so nothing can be published. Leave it out, and invoke $LATEST.", unless=(False,)
+)
+_PUBLISH_TO = Refused("managed instances are not built, so there is no $LATEST.PUBLISHED. Leave it out.")
+_STORAGE_MODE = Refused(
+    "a package is always copied out of the bucket at deploy time. Leave it out, or send COPY.", unless=("COPY",)
+)
+_IMAGE_URI = Refused("container images are not built. Send a zip archive, by ZipFile or from S3.")
+_KMS = Refused(
+    "there is no KMS here, and nothing would be encrypted with this key. Leave it out.", unless=("",)
+)
+_ARCHITECTURES = Refused(
+    "code runs natively on this machine and only for its own architecture ({host}). "
+    "Leave it out, or send [{host}].",
+    unless=(HOST,),
+)
+_DURABLE = Refused("durable functions are not built. Leave it out; the function then runs as an ordinary one.")
+_TAG_RESOURCE = _enforced("tag_resource")
+_MARKER = _handled("a_list_pages_by_name_and_leaves_states_out")
+_LAYER_MARKER = _enforced("marker_and_max_items_of_layers")
+
+_CODE: Fields = {
+    "ZipFile": _enforced("zip_file"),
+    "S3Bucket": _handled("code_comes_from_s3_by_version"),
+    "S3Key": _handled("code_comes_from_s3_by_version"),
+    "S3ObjectVersion": _handled("code_comes_from_s3_by_version"),
+    "S3ObjectStorageMode": _STORAGE_MODE,
+}
+_FUNCTION_CODE: Fields = {**_CODE, "ImageUri": _IMAGE_URI, "SourceKMSKeyArn": _KMS}
+
+_CONFIGURATION: Fields = {
+    "FunctionName": _FUNCTION_NAME,
+    "Runtime": _enforced("runtime"),
+    "Role": Recorded(
+        "IAM is not built: the ARN's form is checked, no role is assumed, and functions get the keys of "
+        "LAMBENT_FUNCTION_AWS_*, else placeholders."
+    ),
+    "Handler": _enforced("handler"),
+    "Description": Recorded("AWS does no more than to give it back."),
+    "Timeout": _enforced("timeout"),
+    "MemorySize": _enforced("memory_size"),
+    "VpcConfig.SubnetIds": Refused(
+        "VPCs are not built; a function reaches what the host may reach. Leave VpcConfig out.", unless=([],)
+    ),
+    "VpcConfig.SecurityGroupIds": Refused(
+        "VPCs are not built, and no security group would be applied. Leave VpcConfig out.", unless=([],)
+    ),
+    "VpcConfig.Ipv6AllowedForDualStack": Refused("VPCs are not built. Leave VpcConfig out.", unless=(False,)),
+    "DeadLetterConfig.TargetArn": Refused(
+        "dead-letter queues are not built, and failed events would not get there. Leave it out.", unless=("",)
+    ),
+    "Environment.Variables": _enforced("environment_variables"),
+    "KMSKeyArn": _KMS,
+    "TracingConfig.Mode": Refused(
+        "X-Ray tracing is not built, and no segment would be sent. Leave it out, or send PassThrough.",
+        unless=("PassThrough",),
+    ),
+    "Layers": _enforced("layers"),
+    "FileSystemConfigs": Refused(
+        "EFS and S3 file systems are not built, and nothing would be mounted. Leave it out.", unless=([],)
+    ),
+    "ImageConfig": Refused(
+        "container images are not built. Leave it out; a zip function's start is set by Handler.", unless=({},)
+    ),
+    "EphemeralStorage.Size": _enforced("ephemeral_storage"),
+    "SnapStart.ApplyOn": Refused(
+        "SnapStart is not built, and versions would start cold. Leave it out, or send None.", unless=("None",)
+    ),
+    "LoggingConfig.LogFormat": Refused(
+        "JSON logs are not built. Leave it out, or send Text; a function may write JSON lines itself.",
+        unless=("Text",),
+    ),
+    "LoggingConfig.ApplicationLogLevel": _handled("log_levels_need_the_json_format"),
+    "LoggingConfig.SystemLogLevel": _handled("log_levels_need_the_json_format"),
+    "LoggingConfig.LogGroup": Emulated(
+        "The function's log lines go to the log group of this name in Lambent's own log store; read them with "
+        "`lambent logs`. Nothing is sent to CloudWatch."
+    ),
+    "CapacityProviderConfig": Refused("capacity providers (managed instances) are not built. Leave it out."),
+    "DurableConfig": _DURABLE,
+    "RuntimeConfig": Refused(
+        "custom runtimes by ARN are not built. Leave it out, and name the runtime in Runtime.", unless=({},)
+    ),
+    "AcceleratorConfig": Refused("accelerators are not built. Leave it out.", unless=({},)),
+}
+
+_LISTED_LAYERS: Fields = {
+    "CompatibleArchitecture": _enforced("layer_lists_filter"),
+    "CompatibleRuntime": _enforced("layer_lists_filter"),
+    "Marker": _LAYER_MARKER,
+    "MaxItems": _LAYER_MARKER,
+}
+_LAYER_VERSION: Fields = {
+    "LayerName": _enforced("layer_name_in_every_form"),
+    "VersionNumber": _enforced("layer_version_number"),
+}
+_ONE_FUNCTION: Fields = {"FunctionName": _FUNCTION_NAME, "Qualifier": _QUALIFIER}
+
+
+def _under(prefix: str, fields: Fields) -> Fields:
+    return {f"{prefix}.{path}": rule for path, rule in fields.items()}
+
+
+TABLE: Mapping[str, Fields] = {
+    "CreateFunction": {
+        **_CONFIGURATION,
+        **_under("Code", _FUNCTION_CODE),
+        "Publish": _LATER_PUBLISH,
+        "PublishTo": _PUBLISH_TO,
+        "PackageType": Refused(
+            "container images are not built. Send a zip archive with PackageType Zip.", unless=("Zip",)
+        ),
+        "Tags": _handled("get_function_has_tags_and_reserved_concurrency_when_set"),
+        "CodeSigningConfigArn": Refused(
+            "code signing is not built, and no signature would be checked. Leave it out."
+        ),
+        "Architectures": _ARCHITECTURES,
+        "TenancyConfig": Refused("tenant isolation is not built. Leave it out, or make a function per tenant."),
+    },
+    "GetFunction": _ONE_FUNCTION,
+    "GetFunctionConfiguration": _ONE_FUNCTION,
+    "UpdateFunctionCode": {
+        **_FUNCTION_CODE,
+        "FunctionName": _FUNCTION_NAME,
+        "Architectures": _ARCHITECTURES,
+        "Publish": _LATER_PUBLISH,
+        "PublishTo": _PUBLISH_TO,
+        "DryRun": _enforced("update_code_dry_run"),
+        "RevisionId": _REVISION_ID,
+    },
+    "UpdateFunctionConfiguration": {**_CONFIGURATION, "RevisionId": _REVISION_ID},
+    "DeleteFunction": _ONE_FUNCTION,
+    "ListFunctions": {
+        "MasterRegion": Refused(
+            "Lambda@Edge is not built, so no function is a replica of one in another region. Leave it out.",
+            unless=("ALL",),
+        ),
+        "FunctionVersion": Emulated(
+            "ALL adds nothing but the :$LATEST of the ARNs: no version can be published."
+        ),
+        "Marker": _MARKER,
+        "MaxItems": _MARKER,
+    },
+    "PublishLayerVersion": {
+        **_under("Content", _CODE),
+        "LayerName": _enforced("layer_name_in_every_form"),
+        "Description": Recorded("AWS does no more than to give it back."),
+        "CompatibleArchitectures": _enforced("layer_lists_filter"),
+        "CompatibleRuntimes": _enforced("layer_lists_filter"),
+        "LicenseInfo": Recorded("AWS does no more than to give it back."),
+    },
+    "GetLayerVersion": _LAYER_VERSION,
+    "ListLayers": _LISTED_LAYERS,
+    "ListLayerVersions": {**_LISTED_LAYERS, "LayerName": _enforced("layer_name_in_every_form")},
+    "DeleteLayerVersion": _LAYER_VERSION,
+    "GetLayerVersionByArn": {"Arn": _enforced("layer_version_by_arn")},
+    "TagResource": {"Resource": _TAG_RESOURCE, "Tags": _TAG_RESOURCE},
+    "UntagResource": {"Resource": _TAG_RESOURCE, "TagKeys": _TAG_RESOURCE},
+    "ListTags": {"Resource": _TAG_RESOURCE},
+    "GetAccountSettings": {},
+    "Invoke": {
+        "FunctionName": _FUNCTION_NAME,
+        "InvocationType": _enforced("invocation_type"),
+        "LogType": _enforced("log_type_tail"),
+        "ClientContext": _enforced("client_context"),
+        "DurableExecutionName": _DURABLE,
+        "Payload": _enforced("payload"),
+        "Qualifier": _QUALIFIER,
+        "TenantId": Refused(
+            "tenant isolation is not built, and tenants would share environments. Leave it out."
+        ),
+    },
+}
+"""Operation -> field -> rule; every operation that is built is a row here."""

@@ -1,0 +1,34 @@
+"""The account's limits and usage. AWS: GetAccountSettings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lambent.gateway.handlers.archives import MAX_DIRECT, MAX_STORAGE, MAX_UNZIPPED
+from lambent.gateway.services import Call, Services
+
+_PAGE = 100
+
+
+async def get_account_settings(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Limits as they are enforced here; unreserved is what reservations leave of the concurrency limit."""
+    limit = services.settings.concurrent_executions
+    used, count = await services.store.usage()
+    return {
+        "AccountLimit": {
+            "TotalCodeSize": MAX_STORAGE,
+            "CodeSizeUnzipped": MAX_UNZIPPED,
+            "CodeSizeZipped": MAX_DIRECT,
+            "ConcurrentExecutions": limit,
+            "UnreservedConcurrentExecutions": limit - await _reserved(services),
+        },
+        "AccountUsage": {"TotalCodeSize": used, "FunctionCount": count},
+    }
+
+
+async def _reserved(services: Services) -> int:
+    """The sum of all functions' reserved concurrency."""
+    total, after = 0, None
+    while rows := await services.store.page(after=after, limit=_PAGE):
+        total += sum(function.reserved_concurrency or 0 for function in rows)
+        after = rows[-1].name
+    return total

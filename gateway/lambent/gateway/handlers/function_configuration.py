@@ -1,0 +1,67 @@
+"""A function's configuration: read it, change what is given. AWS: GetFunctionConfiguration,
+UpdateFunctionConfiguration."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lambent.gateway.handlers import lifecycle
+from lambent.gateway.handlers.archives import check_unzipped, resolve_layers
+from lambent.gateway.handlers.lookup import existing, reference, unqualified
+from lambent.gateway.handlers.render import configuration
+from lambent.gateway.handlers.runtimes import accept_runtime
+from lambent.gateway.handlers.validation import check_handler, environment_variables, logging_config
+from lambent.gateway.services import Call, Services
+from lambent.kernel.models import FunctionVersion
+
+# Members that are stored as they come: (AWS's name, ours).
+_PLAIN = (
+    ("Role", "role"),
+    ("Handler", "handler"),
+    ("Description", "description"),
+    ("Timeout", "timeout"),
+    ("MemorySize", "memory_size"),
+    ("Runtime", "runtime"),
+)
+
+
+async def get_function_configuration(
+    services: Services, call: Call, members: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The configuration of $LATEST, also while it is updated."""
+    named = reference(services, members)
+    function = await existing(services, named.name, named.qualifier)
+    return configuration(services.settings, function.latest, qualifier=named.qualifier)
+
+
+async def update_function_configuration(
+    services: Services, call: Call, members: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Answers with LastUpdateStatus InProgress; what ran before serves until it is Successful."""
+    name = unqualified(services, members)
+    function = await existing(services, name)
+    lifecycle.check_changeable(services, function.latest, members.get("RevisionId"))
+    if members.get("Runtime") is not None:
+        accept_runtime(services, call, members["Runtime"])
+    check_handler(members.get("Handler") or "")
+    changed = await _changed(services, function.latest, members)
+    latest = await lifecycle.update(services, function, changed)
+    return configuration(services.settings, latest)
+
+
+async def _changed(services: Services, latest: FunctionVersion, members: Mapping[str, Any]) -> FunctionVersion:
+    """`latest` with the members that are present; empty Variables and Layers clear."""
+    changes: dict[str, Any] = {
+        ours: members[theirs] for theirs, ours in _PLAIN if members.get(theirs) is not None
+    }
+    if members.get("EphemeralStorage") is not None:
+        changes["ephemeral_storage"] = members["EphemeralStorage"]["Size"]
+    if members.get("Environment") is not None:
+        changes["environment"] = environment_variables(members["Environment"])
+    if members.get("LoggingConfig") is not None:
+        changes["logging"] = logging_config(members["LoggingConfig"], latest.logging)
+    if members.get("Layers") is not None:
+        layers = await resolve_layers(services, members["Layers"], known=latest.layers)
+        check_unzipped(latest.archive, layers)
+        changes["layers"] = layers
+    return replace(latest, **changes)

@@ -1,0 +1,161 @@
+"""Functions as a whole: create, read, list, delete.
+
+AWS: CreateFunction, GetFunction, ListFunctions, DeleteFunction.
+"""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from lambent.gateway.fields import this_architecture
+from lambent.gateway.handlers import lifecycle, paging
+from lambent.gateway.handlers.archives import (
+    check_unzipped,
+    inspected,
+    keep,
+    read_source,
+    resolve_layers,
+)
+from lambent.gateway.handlers.lookup import existing, missing, reference, unqualified
+from lambent.gateway.handlers.render import configuration, listed
+from lambent.gateway.handlers.runtimes import accept_runtime
+from lambent.gateway.handlers.validation import (
+    check_handler,
+    check_name,
+    checked_tags,
+    environment_variables,
+    logging_config,
+)
+from lambent.gateway.services import Call, Services
+from lambent.kernel.arn import LATEST
+from lambent.kernel.errors import InvalidParameterValueException, LambdaError
+from lambent.kernel.log import Log
+from lambent.kernel.models import Archive, Function, FunctionVersion, LayerUse, LoggingConfig, State
+
+_log = Log(__name__)
+
+
+async def create_function(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Answers with State Pending; a background task makes it Active. AWS: CreateFunction."""
+    name = unqualified(services, members)
+    check_name(name)
+    if not members.get("Runtime") or not members.get("Handler"):
+        raise InvalidParameterValueException(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+        )
+    check_handler(members["Handler"])
+    accept_runtime(services, call, members["Runtime"])
+    variables = environment_variables(members.get("Environment") or {})
+    tags = checked_tags(members.get("Tags") or {})
+    logs = logging_config(members.get("LoggingConfig") or {}, LoggingConfig(log_group=f"/aws/lambda/{name}"))
+    # Before any upload is read; that the name is still free at the end, only the store can say.
+    if await services.store.get(name) is not None:
+        raise lifecycle.already_exists(name)
+    layers = await resolve_layers(services, members.get("Layers") or ())
+    data = await read_source(services, members["Code"], what="function")
+    archive = await inspected(services, data)
+    check_unzipped(archive, layers)
+    await keep(services, data, archive)
+    latest = _first_version(services, name, members, archive, layers, variables, logs)
+    await lifecycle.create(services, Function(name=name, uid=latest.uid, latest=latest, tags=tags))
+    return configuration(services.settings, latest)
+
+
+def _first_version(
+    services: Services,
+    name: str,
+    members: Mapping[str, Any],
+    archive: Archive,
+    layers: tuple[LayerUse, ...],
+    variables: Mapping[str, str] | None,
+    logs: LoggingConfig,
+) -> FunctionVersion:
+    """$LATEST as it is stored first, with AWS's defaults."""
+    return FunctionVersion(
+        name=name,
+        uid=uuid.uuid4().hex,
+        version=LATEST,
+        generation=1,
+        revision_id=lifecycle.new_revision(),
+        runtime=members["Runtime"],
+        handler=members["Handler"],
+        role=members["Role"],
+        archive=archive,
+        last_modified=services.clock.now(),
+        description=members.get("Description") or "",
+        timeout=members.get("Timeout") or 3,
+        memory_size=members.get("MemorySize") or 128,
+        ephemeral_storage=(members.get("EphemeralStorage") or {}).get("Size") or 512,
+        architectures=tuple(members.get("Architectures") or (this_architecture(),)),
+        environment=variables,
+        layers=layers,
+        logging=logs,
+        state=State.PENDING,
+        state_reason=lifecycle.CREATING_REASON,
+        state_reason_code=lifecycle.CREATING_CODE,
+    )
+
+
+async def get_function(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Configuration, a download URL, tags and reserved concurrency where there are any. AWS: GetFunction."""
+    named = reference(services, members)
+    function = await existing(services, named.name, named.qualifier)
+    answer: dict[str, Any] = {
+        "Configuration": configuration(services.settings, function.latest, qualifier=named.qualifier),
+        "Code": {
+            "RepositoryType": "S3",
+            "Location": services.code_urls.sign(call.base_url, function.latest.archive.digest),
+        },
+    }
+    if function.tags:
+        answer["Tags"] = dict(function.tags)
+    if function.reserved_concurrency is not None:
+        answer["Concurrency"] = {"ReservedConcurrentExecutions": function.reserved_concurrency}
+    return answer
+
+
+async def list_functions(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """By name, at most 50 a page; with FunctionVersion=ALL the ARNs end in :$LATEST. AWS: ListFunctions."""
+    size = paging.page_size(members)
+    found = await services.store.page(after=paging.after(members), limit=size + 1)
+    rows, marker = paging.cut(found, size, [function.name for function in found])
+    qualifier = LATEST if members.get("FunctionVersion") == "ALL" else None
+    answer: dict[str, Any] = {
+        "Functions": [listed(services.settings, row.latest, qualifier=qualifier) for row in rows]
+    }
+    if marker is not None:
+        answer["NextMarker"] = marker
+    return answer
+
+
+async def delete_function(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Removes the function at once and then what runs and waits for it; its log stays. AWS: DeleteFunction."""
+    named = reference(services, members)
+    if named.qualifier == LATEST:
+        raise InvalidParameterValueException("$LATEST version cannot be deleted without deleting the function.")
+    if named.qualifier is not None:
+        await existing(services, named.name)
+        if not named.qualifier.isdigit():
+            raise InvalidParameterValueException("Deletion of aliases is not currently supported.")
+        return {"StatusCode": 204}  # no such version: deleting it again is fine
+    function = await services.store.delete(named.name)
+    if function is None:
+        raise missing(services, named.name)
+    await _clear(services, function)
+    return {"StatusCode": 204}
+
+
+async def _clear(services: Services, function: Function) -> None:
+    """Stops environments and drops waiting events of a function that is gone.
+
+    The function is deleted already, so a failure here is not the caller's: environments end when idle, and
+    events of an unknown uid are never run.
+    """
+    try:
+        await services.host.stop_function(function.uid)
+    except LambdaError as error:
+        _log.warning("A deleted function was not stopped.", function=function.name, why=error.message)
+    try:
+        await services.queue.drop_lane(function.uid)
+    except LambdaError as error:
+        _log.warning("A deleted function's events were not dropped.", function=function.name, why=error.message)

@@ -1,0 +1,262 @@
+"""The state machine of a function: from Pending to Active and from InProgress to Successful, because a function
+is ready only when its code is unpacked, and that happens after the answer has gone out.
+
+Every step is a compare-and-set on the revision that it started from. So a background task never overwrites a
+later change and never brings a deleted function back; and whatever was under way when the server died is
+taken up again by `resume`. AWS: "Lambda function states".
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from lambent.gateway.handlers.lookup import arn_of, missing
+from lambent.gateway.services import Services
+from lambent.kernel.errors import (
+    InvalidRuntimeException,
+    InvalidZipFileException,
+    LambdaError,
+    PreconditionFailedException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+    ServiceException,
+)
+from lambent.kernel.log import Log
+from lambent.kernel.models import Function, FunctionVersion, State, UpdateStatus
+
+CREATING_REASON = "The function is being created."
+CREATING_CODE = "Creating"
+
+# AWS's StateReasonCode by what went wrong in preparing; everything else is InternalError.
+_REASON_CODES: tuple[tuple[type[LambdaError], str], ...] = (
+    (InvalidZipFileException, "InvalidZipFileException"),
+    (InvalidRuntimeException, "InvalidRuntime"),
+)
+_STORE_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_PAGE = 100
+_T = TypeVar("_T")
+_log = Log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a function could not be prepared, in AWS's two members."""
+
+    reason: str
+    code: str
+
+
+def new_revision() -> str:
+    """A RevisionId."""
+    return str(uuid.uuid4())
+
+
+def unsettled(version: FunctionVersion) -> bool:
+    """Whether a background task still has to finish this version."""
+    return version.state is State.PENDING or version.last_update_status is UpdateStatus.IN_PROGRESS
+
+
+def check_changeable(services: Services, latest: FunctionVersion, revision: str | None) -> None:
+    """Raises ResourceConflictException while the function is created or updated, then
+    PreconditionFailedException if the caller's own RevisionId (`revision`) is not the stored one."""
+    if latest.state is State.PENDING:
+        raise ResourceConflictException(
+            "The operation cannot be performed at this time. The function is currently in the following state: "
+            "Pending"
+        )
+    if latest.last_update_status is UpdateStatus.IN_PROGRESS:
+        raise _busy(services, latest.name)
+    if revision is not None and revision != latest.revision_id:
+        raise PreconditionFailedException()
+
+
+def _busy(services: Services, name: str) -> ResourceConflictException:
+    return ResourceConflictException(
+        "The operation cannot be performed at this time. An update is in progress for resource: "
+        f"{arn_of(services, name)}"
+    )
+
+
+async def create(services: Services, function: Function) -> None:
+    """Stores a Pending function and starts what makes it Active. Raises ResourceConflictException."""
+    try:
+        await _commit(services, function, services.store.create(function))
+    except ResourceConflictException:
+        raise already_exists(function.name) from None
+
+
+def already_exists(name: str) -> ResourceConflictException:
+    """AWS's text for a name that is taken."""
+    return ResourceConflictException(f"Function already exist: {name}")
+
+
+async def update(services: Services, function: Function, changed: FunctionVersion) -> FunctionVersion:
+    """Stores `changed` as the version in progress, while what ran before goes on serving; what was stored.
+
+    Raises ResourceConflictException when another update came first: of two at once exactly one wins.
+    """
+    before = function.latest
+    latest = replace(
+        changed,
+        generation=before.generation + (_what_runs(changed) != _what_runs(before)),
+        revision_id=new_revision(),
+        last_modified=services.clock.now(),
+        last_update_status=UpdateStatus.IN_PROGRESS,
+        last_update_status_reason=CREATING_REASON,
+        last_update_status_reason_code=CREATING_CODE,
+    )
+    updated = replace(function, latest=latest, serving=function.to_run)
+    try:
+        await _commit(services, updated, services.store.replace(updated, expect_revision=before.revision_id))
+    except PreconditionFailedException:
+        # The caller's own RevisionId was right when it was checked: it lost to another update, not to itself.
+        raise _busy(services, function.name) from None
+    except ResourceNotFoundException:
+        raise missing(services, function.name) from None
+    return latest
+
+
+def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
+    """All that an environment is started from; a change of it needs new environments."""
+    return (
+        version.archive.digest,
+        version.runtime,
+        version.handler,
+        version.role,
+        version.timeout,
+        version.memory_size,
+        version.ephemeral_storage,
+        version.architectures,
+        dict(version.environment or {}),
+        version.layers,
+        version.logging,
+    )
+
+
+async def _commit(services: Services, function: Function, write: Awaitable[None]) -> None:
+    """Writes, and starts the task that settles what was written."""
+    try:
+        await write
+    except (ResourceConflictException, PreconditionFailedException, ResourceNotFoundException):
+        raise  # certainly not written
+    except BaseException:
+        # The answer got lost (a broken connection, a caller gone), the write perhaps not: without a task the
+        # function would stay Pending until the next start. The task looks and ends if nothing was written.
+        settle(services, function)
+        raise
+    settle(services, function)
+
+
+def settle(services: Services, function: Function) -> asyncio.Task[None]:
+    """Starts the task that prepares a function's latest version and then says so in its state."""
+    latest = function.latest
+    return services.tasks.once(
+        f"prepare {function.name} {latest.generation}",
+        _settle(services, function.name, latest.revision_id),
+    )
+
+
+async def resume(services: Services) -> int:
+    """Takes up every creation and update that the last stop of the server cut off; how many. At start."""
+    resumed, after = 0, None
+    while rows := await services.store.page(after=after, limit=_PAGE):
+        for function in rows:
+            if unsettled(function.latest):
+                settle(services, function)
+                resumed += 1
+        after = rows[-1].name
+    return resumed
+
+
+async def _settle(services: Services, name: str, revision: str) -> None:
+    function = await _patiently(services, name, lambda: services.store.get(name))
+    if function is None or function.latest.revision_id != revision:
+        return  # never written, deleted, or created again under this name: another task's work
+    failure: Failure | None = None
+    try:
+        await services.host.prepare(function.latest)
+    except LambdaError as error:
+        failure = Failure(error.message, _reason_code(error))
+        _log.warning("A function could not be prepared.", function=name, error=error.code, why=error.message)
+    except Exception as error:
+        failure = Failure(
+            "The code could not be prepared. Look in the server's log, then update the code.", "InternalError"
+        )
+        _log.error("Preparing a function failed unexpectedly.", exc_info=error, function=name)
+    done = new_revision()
+    written = await _patiently(
+        services, name, lambda: _write_outcome(services, name, revision, settled(function, failure, done))
+    )
+    if written and failure is None and function.serving is not None:
+        await _stop_old(services, function)
+
+
+def _reason_code(error: LambdaError) -> str:
+    return next((code for kind, code in _REASON_CODES if isinstance(error, kind)), "InternalError")
+
+
+async def _patiently(services: Services, name: str, step: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeats `step` while the store does not answer: giving up would leave the function Pending for good."""
+    for pause in itertools.chain(_STORE_RETRY_SECONDS, itertools.repeat(_STORE_RETRY_SECONDS[-1])):
+        try:
+            return await step()
+        except ServiceException as error:
+            _log.warning(
+                "The function store does not answer; trying again.",
+                function=name,
+                seconds=pause,
+                why=error.message,
+            )
+            await services.clock.sleep(pause)
+    raise AssertionError("itertools.repeat ended")
+
+
+async def _write_outcome(services: Services, name: str, revision: str, outcome: Function) -> bool:
+    """Writes the outcome if the function is still the one that was prepared; whether it stands there now."""
+    # Read again: a reserved concurrency may have been set while the code was unpacked. And when the answer to
+    # an earlier attempt got lost, the outcome may be there already.
+    stored = await services.store.get(name)
+    if stored is None:
+        return False
+    if stored.latest.revision_id != revision:
+        return stored.latest.revision_id == outcome.latest.revision_id
+    outcome = replace(outcome, tags=stored.tags, reserved_concurrency=stored.reserved_concurrency)
+    try:
+        await services.store.replace(outcome, expect_revision=revision)
+    except (PreconditionFailedException, ResourceNotFoundException):
+        return False  # deleted in this moment
+    return True
+
+
+def settled(function: Function, failure: Failure | None, revision: str) -> Function:
+    """The function once its latest version is prepared, or could not be; `revision` is its new RevisionId.
+
+    A failed creation is State Failed; after a failed update what ran before stays and keeps serving.
+    """
+    latest = replace(
+        function.latest,
+        revision_id=revision,
+        last_update_status=UpdateStatus.FAILED if failure else UpdateStatus.SUCCESSFUL,
+        last_update_status_reason=failure.reason if failure else None,
+        last_update_status_reason_code=failure.code if failure else None,
+    )
+    if failure is None:
+        latest = replace(latest, state=State.ACTIVE, state_reason=None, state_reason_code=None)
+        return replace(function, latest=latest, serving=None)
+    if latest.state is State.PENDING:
+        latest = replace(
+            latest, state=State.FAILED, state_reason=failure.reason, state_reason_code=failure.code
+        )
+    return replace(function, latest=latest)
+
+
+async def _stop_old(services: Services, function: Function) -> None:
+    """Ends the environments of what ran before an update."""
+    try:
+        await services.host.stop_function(function.uid, keep=function.latest.key)
+    except LambdaError as error:
+        # They get no new invocations, since nothing leads to their key any more, and end when idle.
+        _log.warning("Old environments were not stopped.", function=function.name, why=error.message)

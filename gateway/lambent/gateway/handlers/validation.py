@@ -1,0 +1,106 @@
+"""The business rules on configuration members that the service model does not state, beyond the constraints
+that the protocol layer has checked: names, environment variables, logging, tags.
+
+Pure. Every error is a kernel error with AWS's text.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lambent.kernel.errors import InvalidParameterValueException, ValidationException
+from lambent.kernel.models import LoggingConfig
+
+MAX_NAME = 64
+MAX_ENVIRONMENT_BYTES = 4096
+MAX_TAGS = 50
+
+# Set by the service in every environment. AWS: "Defined runtime environment variables".
+RESERVED_KEYS = frozenset(
+    {
+        "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_MAX_CONCURRENCY",
+        "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN",
+    }
+)  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """Raises ValidationException for the name of a new function that is too long.
+
+    The protocol layer knows only the bound of FunctionName as it is sent, which may be a whole ARN.
+    """
+    if len(name) > MAX_NAME:
+        raise ValidationException(
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {MAX_NAME}"
+        )
+
+
+def check_handler(handler: str) -> None:
+    """Raises InvalidParameterValueException for a NUL, which AWS's pattern lets pass: no process can be started
+    with it."""
+    if "\0" in handler:
+        raise InvalidParameterValueException("The handler must not contain NUL characters.")
+
+
+def environment_variables(environment: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The variables of an Environment member, None when there are none (which clears them on update)."""
+    variables: Mapping[str, str] = dict(environment.get("Variables") or {})
+    reserved = [key for key in variables if key in RESERVED_KEYS]
+    if reserved:
+        raise InvalidParameterValueException(
+            "Lambda was unable to configure your environment variables because the environment variables you "
+            "have provided contains reserved keys that are currently not supported for modification. Reserved "
+            f"keys used in this request: {', '.join(reserved)}"
+        )
+    if any("\0" in value for value in variables.values()):
+        raise InvalidParameterValueException(
+            "Lambda was unable to configure your environment variables because the environment variables you "
+            "have provided contain NUL characters, which no process can be started with."
+        )
+    measured = json.dumps(variables, ensure_ascii=False, separators=(",", ":"))
+    if len(measured.encode("utf-8", "surrogatepass")) > MAX_ENVIRONMENT_BYTES:
+        raise InvalidParameterValueException(
+            "Lambda was unable to configure your environment variables because the environment variables you "
+            f"have provided exceeded the 4KB limit. String measured: {measured}"
+        )
+    return variables or None
+
+
+def logging_config(given: Mapping[str, Any], base: LoggingConfig) -> LoggingConfig:
+    """`base` with the given members changed (AWS merges LoggingConfig). Levels exist with JSON only, where
+    they default to INFO."""
+    log_format = given.get("LogFormat") or base.log_format
+    application, system = given.get("ApplicationLogLevel"), given.get("SystemLogLevel")
+    group = given.get("LogGroup") or base.log_group
+    if log_format == "Text":
+        if application or system:
+            raise InvalidParameterValueException(
+                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request '
+                'or change the LogFormat to "Json" and try again.'
+            )
+        return LoggingConfig(log_group=group)
+    return LoggingConfig(
+        log_group=group,
+        log_format=log_format,
+        application_log_level=application or base.application_log_level or "INFO",
+        system_log_level=system or base.system_log_level or "INFO",
+    )
+
+
+def checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    """`tags` as given. Raises InvalidParameterValueException for more than 50, or a key of AWS's own."""
+    if len(tags) > MAX_TAGS:
+        raise InvalidParameterValueException(
+            f"A function can have at most {MAX_TAGS} tags, and {len(tags)} were given."
+        )
+    owned = [key for key in tags if key.lower().startswith("aws:")]
+    if owned:
+        raise InvalidParameterValueException(
+            f"Tag keys that start with aws: are reserved for system use: {', '.join(owned)}"
+        )
+    return dict(tags)

@@ -1,0 +1,199 @@
+"""Invoke: resolve, check, take a slot, run; or put the event into the queue. No HTTP objects here, because gRPC
+will ask for the same.
+
+The order of the checks is AWS's: existence, size, JSON, state, concurrency. AWS: "Invoke".
+"""
+
+import base64
+import binascii
+import functools
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from lambent.gateway.function_cache import FunctionCache
+from lambent.gateway.services import Services
+from lambent.kernel import metrics
+from lambent.kernel.arn import LATEST, function_arn, parse_function
+from lambent.kernel.errors import (
+    InvalidRequestContentException,
+    RequestEntityTooLargeException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+)
+from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, State
+from lambent.kernel.ports import Dispatcher, Lease
+
+MAX_SYNC = 6_291_456
+MAX_ASYNC = 1_048_576
+MAX_CLIENT_CONTEXT = 3583
+_HOLDER = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Invoked:
+    """The answer to an Invoke. `status`: 200, 202 (Event) or 204 (DryRun)."""
+
+    status: int
+    payload: bytes = b""
+    function_error: str | None = None
+    executed_version: str | None = None
+    log_result: bytes | None = None
+    trace_id: str | None = None
+
+
+def new_trace_id() -> str:
+    """An X-Ray header that is not sampled: AWS makes one where the caller sent none."""
+    noise = os.urandom(20).hex()
+    return f"Root=1-{int(time.time()):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
+
+
+def _read_json(payload: bytes) -> None:
+    """Raises InvalidRequestContentException for what is not JSON."""
+    try:
+        json.loads(payload, parse_constant=_no_number)
+    except (ValueError, RecursionError) as failure:
+        why = "nesting is too deep" if isinstance(failure, RecursionError) else str(failure)
+        raise InvalidRequestContentException(
+            f"Could not parse request body into json: Could not parse payload into json: {why}"
+        ) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def new_request_id() -> str:
+    """A UUID of version 4, as AWS's request ids are."""
+    noise = bytearray(os.urandom(16))
+    noise[6] = noise[6] & 0x0F | 0x40
+    noise[8] = noise[8] & 0x3F | 0x80
+    text = noise.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class Invoker:
+    """Runs invocations for one gateway."""
+
+    def __init__(self, services: Services, functions: FunctionCache) -> None:
+        self._services = services
+        self._functions = functions
+        self._region = services.settings.region
+        self._account = services.settings.account_id
+
+    async def invoke(self, params: Mapping[str, Any], *, request_id: str, trace_id: str | None) -> Invoked:
+        """`params`: the input members of AWS's Invoke. Raises LambdaError."""
+        name, qualifier = self._named(params["FunctionName"], params.get("Qualifier"))
+        function = self._functions.cached(name) or await self._functions.get(name)
+        kind = params.get("InvocationType") or "RequestResponse"
+        target = self._resolve(function, name, qualifier)
+        payload = self._payload(params.get("Payload") or b"", kind)
+        if target.state is not State.ACTIVE:
+            raise ResourceConflictException(
+                "The operation cannot be performed at this time. "
+                f"The function is currently in the following state: {target.state}"
+            )
+        if kind == "DryRun":
+            return Invoked(204, executed_version=target.version)
+        trace = trace_id or new_trace_id()
+        if kind == "Event":
+            await self._publish(target, qualifier, payload, request_id, trace)
+            return Invoked(202, executed_version=None)
+        assert function is not None
+        return await self._run(function, target, qualifier, payload, request_id, trace, params)
+
+    def _named(self, text: str, qualifier: str | None) -> tuple[str, str | None]:
+        if ":" not in text:
+            return text, qualifier
+        reference = parse_function(text, region=self._region, account=self._account, qualifier=qualifier)
+        return reference.name, reference.qualifier
+
+    def _arn(self, name: str, qualifier: str | None) -> str:
+        return function_arn(region=self._region, account=self._account, name=name, qualifier=qualifier)
+
+    def _resolve(self, function: Function | None, name: str, qualifier: str | None) -> FunctionVersion:
+        """Versions and aliases are not built yet: only $LATEST exists."""
+        if function is None or (qualifier is not None and qualifier != LATEST):
+            raise ResourceNotFoundException(f"Function not found: {self._arn(name, qualifier)}")
+        return function.to_run
+
+    def _payload(self, payload: bytes, kind: str) -> bytes:
+        limit = MAX_ASYNC if kind == "Event" else MAX_SYNC
+        if len(payload) > limit:
+            raise RequestEntityTooLargeException(
+                f"{len(payload)} byte payload is too large for the {kind} invocation type (limit {limit} bytes)"
+            )
+        if not payload:
+            return b"{}"
+        try:
+            from_json(payload, allow_inf_nan=False)
+        except ValueError:
+            _read_json(payload)  # slower, and the last word: the quick one refuses deep nesting too
+        return payload
+
+    async def _publish(
+        self, target: FunctionVersion, qualifier: str | None, payload: bytes, request_id: str, trace: str
+    ) -> None:
+        await self._services.queue.publish(
+            Event(
+                request_id=request_id,
+                lane=target.uid,
+                function=target.name,
+                payload=payload,
+                accepted=self._services.clock.now(),
+                qualifier=qualifier,
+                trace_id=trace,
+            )
+        )
+        metrics.events_received.labels(metrics.function_label(target.name)).inc()
+
+    async def _run(
+        self,
+        function: Function,
+        target: FunctionVersion,
+        qualifier: str | None,
+        payload: bytes,
+        request_id: str,
+        trace: str,
+        params: Mapping[str, Any],
+    ) -> Invoked:
+        context = params.get("ClientContext")
+        want_tail = params.get("LogType") == "Tail"
+        invocation = Invocation(
+            request_id=request_id,
+            target=target,
+            invoked_arn=self._arn(target.name, qualifier),
+            payload=payload,
+            trace_id=trace,
+            client_context=_client_context(context) if context else None,
+            want_log_tail=want_tail,
+        )
+        dispatcher = self._services.dispatcher
+        lease = await dispatcher.acquire(function, target, holder=_HOLDER)
+        run = self._services.host.invoke(invocation, lease)
+        # The slot is free at the report, whatever becomes of this caller.
+        run.report.add_done_callback(functools.partial(_release, dispatcher, lease))
+        response = await run.response
+        log = (await run.report).log_tail if want_tail else None
+        return Invoked(200, response.payload, response.function_error, target.version, log, trace)
+
+
+def _release(dispatcher: Dispatcher, lease: Lease, _: object) -> None:
+    dispatcher.release(lease)
+
+
+def _client_context(text: str) -> bytes:
+    """The decoded JSON, on one line: it becomes a header of the Runtime API."""
+    wrong = InvalidRequestContentException("Client context must be a valid Base64-encoded JSON object.")
+    try:
+        decoded = json.loads(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error, RecursionError):
+        raise wrong from None
+    if len(text) > MAX_CLIENT_CONTEXT or not isinstance(decoded, dict):
+        raise wrong
+    return json.dumps(decoded).encode()

@@ -1,0 +1,40 @@
+"""THE table: every operation of AWS's model that Lambent answers, and its handler; the map of the product.
+
+What is in the model and not here is answered with 501 by the protocol layer. Invoke is not here: it is bytes in
+and bytes out, on a path of its own (`gateway.invoke`).
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lambent.gateway.handlers import (
+    account,
+    function_code,
+    function_configuration,
+    functions,
+    layers,
+    tags,
+)
+from lambent.gateway.services import Handler
+
+OPERATIONS: Mapping[str, Handler] = MappingProxyType(
+    {
+        "CreateFunction": functions.create_function,
+        "GetFunction": functions.get_function,
+        "ListFunctions": functions.list_functions,
+        "DeleteFunction": functions.delete_function,
+        "GetFunctionConfiguration": function_configuration.get_function_configuration,
+        "UpdateFunctionConfiguration": function_configuration.update_function_configuration,
+        "UpdateFunctionCode": function_code.update_function_code,
+        "PublishLayerVersion": layers.publish_layer_version,
+        "GetLayerVersion": layers.get_layer_version,
+        "GetLayerVersionByArn": layers.get_layer_version_by_arn,
+        "ListLayers": layers.list_layers,
+        "ListLayerVersions": layers.list_layer_versions,
+        "DeleteLayerVersion": layers.delete_layer_version,
+        "TagResource": tags.tag_resource,
+        "UntagResource": tags.untag_resource,
+        "ListTags": tags.list_tags,
+        "GetAccountSettings": account.get_account_settings,
+    }
+)

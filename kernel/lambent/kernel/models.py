@@ -1,0 +1,277 @@
+"""The values that the roles pass each other: frozen, without I/O, so that they can be stored and sent.
+
+Sizes are bytes, memory and ephemeral storage MB (AWS's MiB), times seconds since the epoch, durations
+milliseconds, unless a name says otherwise. Names are AWS's. What each invocation makes is a tuple: a frozen
+dataclass takes four times as long to make.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from lambent.kernel.arn import LATEST
+
+
+class State(StrEnum):
+    """AWS: FunctionConfiguration.State."""
+
+    PENDING = "Pending"
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+    FAILED = "Failed"
+
+
+class UpdateStatus(StrEnum):
+    """AWS: FunctionConfiguration.LastUpdateStatus."""
+
+    IN_PROGRESS = "InProgress"
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A zip in the blob store. `digest`: SHA-256 over the uploaded bytes, hex; sizes in bytes."""
+
+    digest: str
+    size: int
+    unzipped: int
+
+    @property
+    def sha256(self) -> str:
+        """AWS's CodeSha256: base64 of the digest."""
+        return base64.b64encode(bytes.fromhex(self.digest)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUse:
+    """A layer version that a function uses; kept whole, for it works on after the layer is deleted."""
+
+    arn: str
+    archive: Archive
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """AWS: LoggingConfig. Levels are None with the text format."""
+
+    log_group: str
+    log_format: str = "Text"
+    application_log_level: str | None = None
+    system_log_level: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionVersion:
+    """One version's configuration and code: `$LATEST`, or later a published number.
+
+    `uid` lives as long as the function: one created again under the old name has another. `generation` moves
+    with each change of what runs (code or configuration), so (uid, version, generation) names what an
+    environment was started from; `revision_id` is AWS's RevisionId and moves with each change of anything.
+    """
+
+    name: str
+    uid: str
+    version: str
+    generation: int
+    revision_id: str
+    runtime: str
+    handler: str
+    role: str
+    archive: Archive
+    last_modified: float
+    description: str = ""
+    timeout: int = 3
+    memory_size: int = 128
+    ephemeral_storage: int = 512
+    architectures: tuple[str, ...] = ("x86_64",)
+    environment: Mapping[str, str] | None = None
+    layers: tuple[LayerUse, ...] = ()
+    logging: LoggingConfig = field(default_factory=lambda: LoggingConfig(log_group=""))
+    state: State = State.PENDING
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    last_update_status: UpdateStatus | None = None
+    last_update_status_reason: str | None = None
+    last_update_status_reason_code: str | None = None
+
+    @property
+    def key(self) -> "VersionKey":
+        return VersionKey(self.uid, self.version, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionKey:
+    """What an environment or a lease is of: exactly this code and configuration."""
+
+    uid: str
+    version: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as stored. While an update is in progress `serving` holds what runs until it is done
+    (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful)."""
+
+    name: str
+    uid: str
+    latest: FunctionVersion
+    serving: FunctionVersion | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    reserved_concurrency: int | None = None
+
+    @property
+    def to_run(self) -> FunctionVersion:
+        return self.serving or self.latest
+
+
+@dataclass(frozen=True, slots=True)
+class LayerVersion:
+    """AWS: LayerVersion. `created` in seconds since the epoch."""
+
+    name: str
+    version: int
+    archive: Archive
+    created: float
+    description: str = ""
+    license_info: str | None = None
+    compatible_runtimes: tuple[str, ...] = ()
+    compatible_architectures: tuple[str, ...] = ()
+
+
+class Invocation(NamedTuple):
+    """One execution asked of an executor. `deadline` is set by the executor when the event is handed over.
+
+    `trigger` says for metering what caused it: "sync", "async" or an event source's name.
+    """
+
+    request_id: str
+    target: FunctionVersion
+    invoked_arn: str
+    payload: bytes
+    trace_id: str
+    client_context: bytes | None = None
+    cognito_identity: bytes | None = None
+    want_log_tail: bool = False
+    trigger: str = "sync"
+
+
+class Outcome(StrEnum):
+    """How an execution ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    OUT_OF_MEMORY = "out_of_memory"
+    INIT_ERROR = "init_error"
+    LOST = "lost"
+
+
+class Response(NamedTuple):
+    """What the caller gets. `function_error` is AWS's X-Amz-Function-Error ("Unhandled") or None."""
+
+    payload: bytes
+    function_error: str | None = None
+    error_type: str | None = None
+    content_type: str = "application/json"
+
+
+class Report(NamedTuple):
+    """The numbers of one execution, made once its slot is free. `log_tail`: the last 4096 bytes of its log,
+    only if asked for."""
+
+    outcome: Outcome
+    duration_ms: float
+    billed_ms: int
+    init_ms: float | None
+    memory_size: int
+    max_memory_used: int
+    log_tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An accepted asynchronous event. `lane` is the function's uid: a function created again under an old
+    name gets none of the old one's events. `accepted` in seconds since the epoch; `attempt` counts from 1."""
+
+    request_id: str
+    lane: str
+    function: str
+    payload: bytes
+    accepted: float
+    qualifier: str | None = None
+    trace_id: str = ""
+    source: str = "async"
+    attempt: int = 1
+    due: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneDepth:
+    """A lane's numbers for operators; `oldest_age` in seconds, None when empty."""
+
+    lane: str
+    ready: int
+    in_flight: int
+    delayed: int
+    oldest_age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Objects of a bucket invoke a function asynchronously (AWS: a bucket's LambdaFunctionConfiguration).
+
+    `events` are S3 event names without or with wildcard, as "s3:ObjectCreated:*"."""
+
+    id: str
+    bucket: str
+    function: str
+    events: tuple[str, ...] = ("s3:ObjectCreated:*",)
+    prefix: str = ""
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a function's log. `at` in milliseconds since the epoch, as CloudWatch has it."""
+
+    at: int
+    stream: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """One thing a host can or cannot enforce, for `lambent doctor`, /healthz and the start-up lines."""
+
+    name: str
+    enforced: bool
+    how: str
+    advice: str = ""
+
+
+__all__ = [
+    "LATEST",
+    "Archive",
+    "Enforcement",
+    "Event",
+    "Function",
+    "FunctionVersion",
+    "Invocation",
+    "LaneDepth",
+    "LayerUse",
+    "LayerVersion",
+    "LogLine",
+    "LoggingConfig",
+    "Outcome",
+    "Report",
+    "Response",
+    "State",
+    "Trigger",
+    "UpdateStatus",
+    "VersionKey",
+]

@@ -1,0 +1,222 @@
+"""One typed tree of settings, read once and then frozen: flags over `LAMBENT_*` over `lambent.toml` over the
+defaults below. Each field says its unit and why one would change it.
+
+The toml file is the one named by `LAMBENT_CONFIG`, else `lambent.toml` in the data folder.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+# Variables that are read elsewhere: the endpoint of the commands, the toml file's name.
+_OTHER_VARIABLES = ("LAMBENT_CONFIG", "LAMBENT_ENDPOINT")
+_TEST_VARIABLES = "LAMBENT_TEST_"
+# `redis+streams://` is the form of the event queue's transport; the stores take the plain one.
+_STREAMS_FORMS = (
+    (re.compile(r"^(redis\+)?streams\+(socket|unix)://"), "unix://"),
+    (re.compile(r"^(redis\+)?streams\+ssl://"), "rediss://"),
+    (re.compile(r"^(redis\+)?streams://"), "redis://"),
+)
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/lambent`, else `~/.local/share/lambent`; as root `/var/lib/lambent`."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/lambent")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lambent"
+
+
+class Settings(BaseSettings):
+    """All settings of a server."""
+
+    model_config = SettingsConfigDict(env_prefix="LAMBENT_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Loopback unless told: any key works for now."
+    )
+    port: int = Field(default=9000, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything durable.")
+    account_id: str = Field(default="000000000000", pattern=r"^\d{12}$", description="Account id in ARNs.")
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
+    redis_url: str | None = Field(
+        default=None,
+        description="Your Redis or Valkey, as redis://HOST:PORT/0; unset: one of our own in the data folder.",
+    )
+    s3: bool = Field(
+        default=True,
+        description="Start the bundled S3 server if it is installed and AWS_ENDPOINT_URL_S3 is unset.",
+    )
+    s3_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of the bundled S3 server; 0: the same one as last time, or a free one.",
+    )
+    isolation: Literal["auto", "strict", "none"] = Field(
+        default="auto",
+        description="strict: refuse to start where something can't be enforced; none: no isolation at all.",
+    )
+    runtime_match: Literal["exact", "compatible"] = Field(
+        default="exact", description="compatible: a python3.x function runs on the nearest installed Python 3."
+    )
+    reachable: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="URLs that functions may reach although they are on loopback."
+    )
+    keep_alive_seconds: float = Field(
+        default=600.0, gt=0, description="An environment idle for so long is stopped."
+    )
+    freeze_after_ms: float = Field(
+        default=10.0, ge=0, description="An idle environment is frozen after so long."
+    )
+    memory_mb: int | None = Field(
+        default=None, ge=128, description="Memory for environments in all; unset: 80 % of the machine's."
+    )
+    code_cache_mb: int = Field(
+        default=4096, ge=256, description="Unpacked code that is kept although no environment uses it."
+    )
+    concurrent_executions: int = Field(default=1000, ge=1, description="The account's concurrency limit.")
+    uid_base: int = Field(
+        default=1_500_000, ge=1000, description="First outside uid of environments (as root)."
+    )
+    uid_count: int = Field(
+        default=4096, ge=16, description="How many outside uids there are: one per environment."
+    )
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="How long a stop waits for running invocations."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="The server's own log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The server's own log."
+    )
+    function_aws_access_key_id: str | None = Field(default=None, description="Key id that functions get.")
+    function_aws_secret_access_key: SecretStr | None = Field(
+        default=None, description="Secret key that functions get."
+    )
+    function_aws_session_token: SecretStr | None = Field(
+        default=None, description="Session token that functions get."
+    )
+    shards: int = Field(
+        default=16, ge=1, le=256, description="Slices of the key space; fixed at a store's first start."
+    )
+
+    @field_validator("reachable", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        # NoDecode: the variable is read here, for pydantic-settings itself takes JSON only.
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError('neither URLs with commas between them nor a JSON list, as ["URL"]') from None
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("reachable")
+    @classmethod
+    def _urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if (
+                parts.scheme not in ("http", "https", "tcp", "redis", "rediss", "amqp", "amqps")
+                or not parts.hostname
+            ):
+                raise ValueError(f"{url} is not a URL with a host, as http://127.0.0.1:8000")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        return value if value is None else plain_redis_url(value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given: Mapping[str, Any] = init_settings()
+        named = _named_file()
+        folder = given.get("data_dir") or os.environ.get("LAMBENT_DATA_DIR") or default_data_dir()
+        if named is not None and not named.is_file():
+            raise FileNotFoundError("there is no such file; LAMBENT_CONFIG names it")
+        toml = TomlConfigSettingsSource(settings_cls, named or Path(folder).expanduser() / "lambent.toml")
+        for name in toml.toml_data:
+            if name not in settings_cls.model_fields:
+                raise ValueError(_unknown(name, settings_cls.model_fields))
+        return init_settings, env_settings, toml
+
+    def config_file(self) -> Path:
+        """Where the toml file is looked for."""
+        return _named_file() or self.data_dir / "lambent.toml"
+
+
+def _named_file() -> Path | None:
+    named = os.environ.get("LAMBENT_CONFIG")
+    return Path(named).expanduser() if named else None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"there is no setting {name}" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with each `LAMBENT_*` variable that is no setting; a wrong one would be passed over."""
+    known = [f"LAMBENT_{name.upper()}" for name in Settings.model_fields]
+    return [
+        _unknown(name, known)
+        for name in sorted(environment)
+        if name.upper().startswith("LAMBENT_")
+        and not name.upper().startswith(_TEST_VARIABLES)
+        and name.upper() not in (*known, *_OTHER_VARIABLES)
+    ]
+
+
+def plain_redis_url(url: str) -> str:
+    """redis://, rediss:// or unix://, of any form that the event queue takes as well (`redis+streams://...`).
+    Raises ValueError for anything else; the URL, which may hold a password, is not in its message."""
+    for form, plain in _STREAMS_FORMS:
+        url = form.sub(plain, url, count=1)
+    wrong = ValueError("no URL of a Redis or Valkey, as redis://HOST:PORT/0, rediss://... or unix:///PATH")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.path if parts.scheme == "unix" else parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none; its message may hold the password
+        raise wrong from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not whole:
+        raise wrong
+    if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
+        raise ValueError("its path must be the number of a database, as in redis://HOST:PORT/0")
+    return url
+
+
+def endpoint_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """The AWS_ENDPOINT_URL* variables of the server's own environment: {variable: URL}."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name == "AWS_ENDPOINT_URL" or name.startswith("AWS_ENDPOINT_URL_")) and value
+    }

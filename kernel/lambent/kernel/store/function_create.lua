@@ -1,0 +1,18 @@
+-- Creates a function, if its name is free, with its indexes, in one step.
+--
+-- KEYS[1] lambent:{s<N>}:fn:<name>    hash: uid, revision, bytes (its archive's), latest (JSON), and where it has
+--                                     them serving (JSON), reserved (a number), and tag:<key> for each tag
+-- KEYS[2] lambent:{s<N>}:functions    sorted set: the shard's names, all of score 0, so by name
+-- KEYS[3] lambent:{s<N>}:bytes        number: archives of the shard's functions and layer versions
+-- ARGV    name, uid, revision, bytes, message for the channel lambent:changes, then field, value, ...
+-- Answers 1, or 0 if the name is taken. Repeating a step that was done answers 1 as well.
+
+local stored = redis.call('HMGET', KEYS[1], 'uid', 'revision')
+if stored[1] then
+  return (stored[1] == ARGV[2] and stored[2] == ARGV[3]) and 1 or 0
+end
+redis.call('HSET', KEYS[1], 'uid', ARGV[2], 'revision', ARGV[3], 'bytes', ARGV[4], unpack(ARGV, 6))
+redis.call('ZADD', KEYS[2], 0, ARGV[1])
+redis.call('INCRBY', KEYS[3], ARGV[4])
+redis.call('PUBLISH', 'lambent:changes', ARGV[5])
+return 1

@@ -1,0 +1,126 @@
+"""The function store's twin in memory: the same answers and errors, for tests that want no server.
+
+It keeps what it is given, so it has no schema, shards or connection that could fail."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from lambent.kernel.errors import (
+    InvalidParameterValueException,
+    PreconditionFailedException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+)
+from lambent.kernel.models import Function, LayerVersion, Trigger
+
+MAX_TAGS = 50
+
+
+class MemoryStore:
+    """`ports.FunctionStore` of one process; gone with it."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Function] = {}
+        self._layers: dict[str, dict[int, LayerVersion]] = {}
+        self._last_number: dict[str, int] = {}
+        self._triggers: dict[str, Trigger] = {}
+        self._marks: dict[str, str] = {}
+        self._callbacks: list[Callable[[str], None]] = []
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def hears_changes(self) -> None:
+        """Nobody else can change anything."""
+
+    def _changed(self, name: str) -> None:
+        for callback in self._callbacks:
+            callback(name)
+
+    async def create(self, function: Function) -> None:
+        if function.name in self._functions:
+            raise ResourceConflictException(f"Function already exist: {function.name}")
+        self._functions[function.name] = function
+        self._changed(function.name)
+
+    async def get(self, name: str) -> Function | None:
+        return self._functions.get(name)
+
+    async def replace(self, function: Function, *, expect_revision: str) -> None:
+        stored = self._functions.get(function.name)
+        if stored is None or stored.uid != function.uid:
+            raise ResourceNotFoundException(f"Function not found: {function.name}")
+        if stored.latest.revision_id != expect_revision:
+            raise PreconditionFailedException()
+        self._functions[function.name] = dataclasses.replace(function, tags=stored.tags)
+        self._changed(function.name)
+
+    async def delete(self, name: str) -> Function | None:
+        found = self._functions.pop(name, None)
+        if found is not None:
+            self._changed(name)
+        return found
+
+    async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
+        names = sorted(name for name in self._functions if after is None or name > after)
+        return [self._functions[name] for name in names[:limit]]
+
+    async def set_tags(self, name: str, *, add: Mapping[str, str], remove: Iterable[str]) -> Mapping[str, str]:
+        stored = self._functions.get(name)
+        if stored is None:
+            raise ResourceNotFoundException(f"Function not found: {name}")
+        gone = set(remove)
+        tags = {key: value for key, value in stored.tags.items() if key not in gone} | dict(add)
+        if len(tags) > MAX_TAGS:
+            raise InvalidParameterValueException(f"A function can have at most {MAX_TAGS} tags.")
+        self._functions[name] = dataclasses.replace(stored, tags=dict(sorted(tags.items())))
+        self._changed(name)
+        return self._functions[name].tags
+
+    async def usage(self) -> tuple[int, int]:
+        functions = sum(function.latest.archive.size for function in self._functions.values())
+        layers = sum(layer.archive.size for versions in self._layers.values() for layer in versions.values())
+        return functions + layers, len(self._functions)
+
+    async def add_layer_version(self, layer: LayerVersion) -> LayerVersion:
+        number = self._last_number.get(layer.name, 0) + 1
+        self._last_number[layer.name] = number
+        stored = dataclasses.replace(layer, version=number)
+        self._layers.setdefault(layer.name, {})[number] = stored
+        return stored
+
+    async def get_layer_version(self, name: str, version: int) -> LayerVersion | None:
+        return self._layers.get(name, {}).get(version)
+
+    async def delete_layer_version(self, name: str, version: int) -> LayerVersion | None:
+        return self._layers.get(name, {}).pop(version, None)
+
+    async def layer_versions(self, name: str) -> Sequence[LayerVersion]:
+        return sorted(self._layers.get(name, {}).values(), key=lambda layer: -layer.version)
+
+    async def layers(self) -> Sequence[str]:
+        return sorted(name for name, versions in self._layers.items() if versions)
+
+    async def put_trigger(self, trigger: Trigger) -> None:
+        self._triggers[trigger.id] = trigger
+
+    async def triggers(self) -> Sequence[Trigger]:
+        return [self._triggers[trigger_id] for trigger_id in sorted(self._triggers)]
+
+    async def delete_trigger(self, trigger_id: str) -> bool:
+        return self._triggers.pop(trigger_id, None) is not None
+
+    async def mark_get(self, key: str) -> str | None:
+        return self._marks.get(key)
+
+    async def mark_set(self, key: str, value: str) -> None:
+        self._marks[key] = value
+
+    async def ping(self) -> None:
+        """It is there."""

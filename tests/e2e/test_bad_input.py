@@ -1,0 +1,713 @@
+"""Input that no one should send: each answer is AWS's own (type, status, message), the next invoke works, and
+nothing is left behind. What functions do wrong once they run is in test_function_failures.py.
+
+AWS: the exceptions of each operation, and "Lambda quotas".
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import stat
+import struct
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from residue import Residue
+from running import ROLE, RUNTIME, Functions, Server, request, zipped
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+INVOKE = "/2015-03-31/functions/{}/invocations"
+NOT_A_ZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
+TOO_LARGE = "Unzipped size must be smaller than 262144000 bytes"
+ECHO = "def handler(event, context):\n    return event\n"
+Refusal = tuple[int, str, str]
+
+
+def refused(call: Callable[..., Any], *args: Any, **members: Any) -> Refusal:
+    """Status, exception and message of a call that must fail."""
+    with pytest.raises(ClientError) as caught:
+        call(*args, **members)
+    answer = caught.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"], answer["Error"]["Message"]
+
+
+def raw(server: Server, method: str, path: str, body: Any = None, **headers: str) -> Refusal:
+    """As `refused`, by plain HTTP."""
+    status, got, content = request(server, method, path, body, headers)
+    assert b"Traceback" not in content and b".py" not in content, content
+    answer = json.loads(content or b"{}")
+    assert "x-amzn-requestid" in got
+    return status, got.get("x-amzn-errortype", ""), answer.get("message") or answer.get("Message") or ""
+
+
+def create(functions: Functions, archive: bytes, **members: Any) -> Any:
+    given = {"FunctionName": f"bad-{uuid.uuid4().hex[:8]}", "Runtime": RUNTIME, "Handler": "app.handler"}
+    return functions.aws.create_function(Role=ROLE, Code={"ZipFile": archive}, **{**given, **members})
+
+
+def test_what_is_left_would_be_seen(server: Server, functions: Functions) -> None:
+    """The control of this file's checks: an environment that lives is residue of every kind."""
+    before = Residue.of(server)
+    functions.invoke(functions.create(ECHO))
+    (server.data_dir / "trees/partial/forgotten").touch()
+    kinds = {line.split(" ")[0] for line in Residue.of(server).beyond(before)}
+    (server.data_dir / "trees/partial/forgotten").unlink()
+    assert {"process", "file"} <= kinds
+    if os.geteuid() == 0:
+        assert {"cgroup", "link", "loop", "1"} <= kinds, "and open descriptors"
+
+
+# ---- archives ------------------------------------------------------------------------------------------------
+
+
+def entry(name: str, content: bytes, mode: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("app.py", ECHO)
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        info.create_system = 3
+        archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def bomb(size: int) -> bytes:
+    """`size` zeros, which deflate to a thousandth."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("zeros", "w") as file:
+            for _ in range(size >> 20):
+                file.write(bytes(1 << 20))
+            file.write(bytes(size & ((1 << 20) - 1)))
+    return buffer.getvalue()
+
+
+def lying(archive: bytes, claimed: int) -> bytes:
+    """Every header says that the entry has `claimed` bytes."""
+    data = bytearray(archive)
+    data[22:26] = struct.pack("<I", claimed)
+    at = data.rfind(b"PK\1\2")
+    data[at + 24 : at + 28] = struct.pack("<I", claimed)
+    return bytes(data)
+
+
+def truncated() -> bytes:
+    whole = zipped({"app.py": ECHO, "more": b"x" * 1000})
+    return whole[: len(whole) // 2]
+
+
+def flipped() -> bytes:
+    """One byte of the data is wrong, so its checksum is."""
+    data = bytearray(zipped({"app.py": ECHO * 20}))
+    data[60] ^= 0xFF
+    return bytes(data)
+
+
+ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no zip at all": (lambda: b"this is no zip", NOT_A_ZIP),
+    "cut off": (truncated, NOT_A_ZIP),
+    "a flipped byte": (flipped, NOT_A_ZIP),
+    "no entries": (lambda: zipped({}), "Uploaded file must be a non-empty zip"),
+    "no bytes": (lambda: b"", "Uploaded file must be a non-empty zip"),
+    "parent folder": (
+        lambda: zipped({"../evil.py": ECHO}),
+        "Could not unzip uploaded file. The entry ../evil.py lies outside the archive.",
+    ),
+    "parent folder inside": (
+        lambda: zipped({"a/../../evil.py": ECHO}),
+        "Could not unzip uploaded file. The entry a/../../evil.py lies outside the archive.",
+    ),
+    "absolute name": (
+        lambda: zipped({"/etc/evil": b"x"}),
+        "Could not unzip uploaded file. The entry /etc/evil has an absolute name.",
+    ),
+    "symlink to an absolute path": (
+        lambda: entry("link", b"/etc/shadow", stat.S_IFLNK | 0o777),
+        "Could not unzip uploaded file. ",
+    ),
+    "symlink out": (
+        lambda: entry("link", b"../../etc/shadow", stat.S_IFLNK | 0o777),
+        "Could not unzip uploaded file. ",
+    ),
+    "device": (
+        lambda: entry("null", b"", stat.S_IFCHR | 0o666),
+        "Could not unzip uploaded file. null is neither a file, a folder nor a symlink.",
+    ),
+    "bomb": (lambda: bomb(262_144_001), TOO_LARGE),
+    "bomb whose headers lie": (lambda: lying(bomb(262_144_001), 1000), TOO_LARGE),
+    "headers that lie a little": (lambda: lying(bomb(1 << 20), 1000), NOT_A_ZIP),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_a_bad_archive_is_no_function(functions: Functions, kind: str) -> None:
+    make, message = ARCHIVES[kind]
+    status, code, said = refused(create, functions, make())
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert said == message or (message.endswith(" ") and said.startswith(message)), said
+
+
+@pytest.mark.parametrize("kind", ["cut off", "parent folder"])
+def test_a_bad_archive_is_no_update_and_no_layer(functions: Functions, kind: str) -> None:
+    make, message = ARCHIVES[kind]
+    name = functions.create(ECHO)
+    wanted = (400, "InvalidParameterValueException", message)
+    assert refused(functions.aws.update_function_code, FunctionName=name, ZipFile=make()) == wanted
+    assert functions.invoke(name, 1).result == 1, "what ran before runs on"
+    layer = functions.aws.publish_layer_version
+    assert refused(layer, LayerName="bad", Content={"ZipFile": make()}) == wanted
+    assert functions.aws.list_layer_versions(LayerName="bad")["LayerVersions"] == []
+
+
+def test_code_and_layers_together_have_the_same_bound(functions: Functions) -> None:
+    half = functions.aws.publish_layer_version(LayerName="half", Content={"ZipFile": bomb(200 << 20)})
+    try:
+        status, code, said = refused(create, functions, bomb(100 << 20), Layers=[half["LayerVersionArn"]])
+        assert (status, code, said) == (400, "InvalidParameterValueException", TOO_LARGE)
+    finally:
+        functions.aws.delete_layer_version(LayerName="half", VersionNumber=half["Version"])
+
+
+# ---- payloads ------------------------------------------------------------------------------------------------
+
+
+def test_a_payload_of_six_megabytes_passes_and_one_byte_more_does_not(
+    functions: Functions, canary: str
+) -> None:
+    largest = b'"' + b"x" * (6_291_456 - 2) + b'"'
+    assert functions.invoke(canary, largest).payload == largest
+    status, code, said = refused(functions.aws.invoke, FunctionName=canary, Payload=largest + b" ")
+    assert (status, code) == (413, "RequestEntityTooLargeException")
+    assert said == (
+        "6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
+    )
+    # What is far over it isn't even read.
+    status, code, said = refused(functions.aws.invoke, FunctionName=canary, Payload=largest * 2)
+    assert (status, code) == (413, "RequestEntityTooLargeException")
+
+
+def test_an_event_of_one_megabyte_passes_and_one_byte_more_does_not(functions: Functions) -> None:
+    name = functions.create("def handler(event, context):\n    print('got', len(event))\n")
+    largest = b'"' + b"x" * (1_048_576 - 2) + b'"'
+    invoke = functions.aws.invoke
+    assert invoke(FunctionName=name, InvocationType="Event", Payload=largest)["StatusCode"] == 202
+    wanted = (
+        413,
+        "RequestEntityTooLargeException",
+        "1048577 byte payload is too large for the Event invocation type (limit 1048576 bytes)",
+    )
+    assert refused(invoke, FunctionName=name, InvocationType="Event", Payload=largest + b" ") == wanted
+    eventually(lambda: "got 1048574" in functions.logged(name))
+    assert [line for line in functions.logged(name) if line.startswith("got")] == ["got 1048574"]
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+@pytest.mark.parametrize(
+    "body",
+    [b"not json", b'{"a":', b"\x00\x01\x02", b'"\xff\xfe"', b'{"a":1}\x00', b"[" * 100_000, b" "],
+    ids=["words", "cut off", "zeros", "no UTF-8", "zero at the end", "deep", "blank"],
+)
+def test_a_payload_that_is_no_json(functions: Functions, canary: str, kind: str, body: bytes) -> None:
+    status, code, said = refused(functions.aws.invoke, FunctionName=canary, InvocationType=kind, Payload=body)
+    assert (status, code) == (400, "InvalidRequestContentException")
+    assert said.startswith("Could not parse request body into json: Could not parse payload into json: ")
+
+
+def test_a_payload_may_hold_every_character(functions: Functions, canary: str) -> None:
+    text = "".join(map(chr, range(0x250))) + "\u2028\U0001f600"
+    assert functions.invoke(canary, {"text": text}).result == {"text": text}
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    assert functions.invoke(canary, deep).result == deep
+
+
+@pytest.mark.parametrize("context", ["no base64!", base64.b64encode(b"no json").decode(), "W10=", "e30" * 2000])
+def test_a_client_context_that_is_none(functions: Functions, canary: str, context: str) -> None:
+    status, code, _ = refused(functions.aws.invoke, FunctionName=canary, ClientContext=context)
+    assert (status, code) == (400, "InvalidRequestContentException")
+
+
+# ---- callers that go away ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", ["in the headers", "in the body", "before the answer"])
+def test_a_caller_that_hangs_up(functions: Functions, server: Server, cut: str) -> None:
+    name = functions.create(
+        "import time\ndef handler(event, context):\n    time.sleep(event)\n    print('done')\n    return 1\n"
+    )
+    head = f"POST {INVOKE.format(name)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+    sent = {"in the headers": head, "in the body": head + "\r\n0.", "before the answer": head + "\r\n0.4"}[cut]
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as caller:
+        caller.sendall(sent.encode())
+        if cut == "before the answer":
+            eventually(lambda: any(line.startswith("START") for line in functions.logged(name)))
+    if cut == "before the answer":
+        eventually(lambda: functions.logged(name)[-1].startswith("REPORT"))
+        assert "done" in functions.logged(name), "a caller's end is not the function's"
+    assert functions.invoke(name, 0).result == 1
+
+
+# ---- at the same time ----------------------------------------------------------------------------------------
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Runs all at once; results, or (status, code, message) of those that were refused."""
+    results: list[Any] = [None] * len(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(at: int, call: Callable[[], Any]) -> None:
+        barrier.wait()
+        try:
+            results[at] = call()
+        except ClientError as failure:
+            answer = failure.response
+            status = answer["ResponseMetadata"]["HTTPStatusCode"]
+            results[at] = (status, answer["Error"]["Code"], answer["Error"]["Message"])
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def slow_to_unpack() -> bytes:
+    """New each time, for a tree that is there already takes no time."""
+    mark = uuid.uuid4().hex
+    return zipped({"app.py": ECHO, **{f"data/{at}": mark for at in range(4000)}})
+
+
+def test_of_creates_of_one_name_exactly_one_wins(functions: Functions) -> None:
+    name = f"twice-{uuid.uuid4().hex[:8]}"
+    calls = [
+        lambda number=number: create(
+            functions,
+            zipped({"app.py": f"def handler(event, context):\n    return {number}\n"}),
+            FunctionName=name,
+        )
+        for number in range(4)
+    ]
+    results = together(*calls)
+    won = [number for number, result in enumerate(results) if isinstance(result, dict)]
+    assert len(won) == 1, results
+    lost = {result for result in results if isinstance(result, tuple)}
+    assert lost == {(409, "ResourceConflictException", f"Function already exist: {name}")}
+    functions.active(name)
+    assert functions.invoke(name).result == won[0], "and the one that won is the one that runs"
+
+
+def test_an_update_during_an_update_is_refused(functions: Functions, server: Server) -> None:
+    name = functions.create(ECHO)
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+    update = functions.aws.update_function_configuration
+    results = together(*[lambda at=at: update(FunctionName=name, Timeout=at) for at in range(5, 11)])
+    won = [result for result in results if isinstance(result, dict)]
+    assert won
+    lost = {result for result in results if isinstance(result, tuple)}
+    assert lost <= {
+        (
+            409,
+            "ResourceConflictException",
+            f"The operation cannot be performed at this time. An update is in progress for resource: {arn}",
+        )
+    }
+    functions.active(name)
+    left = functions.aws.get_function_configuration(FunctionName=name)["Timeout"]
+    assert left in [result["Timeout"] for result in won]
+    assert functions.invoke(name, 1).result == 1
+
+
+def test_an_update_right_after_one_is_refused_until_it_is_done(functions: Functions) -> None:
+    name = functions.create(ECHO)
+    large = slow_to_unpack()
+    updated = functions.aws.update_function_code(FunctionName=name, ZipFile=large)
+    assert updated["LastUpdateStatus"] == "InProgress"
+    status, code, said = refused(functions.aws.update_function_configuration, FunctionName=name, Timeout=9)
+    assert (status, code) == (409, "ResourceConflictException")
+    assert said.endswith(f"An update is in progress for resource: {updated['FunctionArn']}")
+    assert functions.invoke(name, 1).result == 1, "meanwhile the old code serves"
+    functions.active(name)
+    assert functions.invoke(name, 2).result == 2
+
+
+def test_an_invoke_during_the_creation_is_refused(functions: Functions) -> None:
+    name = f"slow-{uuid.uuid4().hex[:8]}"
+    large = slow_to_unpack()
+    assert create(functions, large, FunctionName=name)["State"] == "Pending"
+    pending = (
+        "The operation cannot be performed at this time. The function is currently in the following state: "
+    )
+    wanted = (409, "ResourceConflictException", pending + "Pending")
+    assert refused(functions.aws.invoke, FunctionName=name) == wanted
+    assert refused(functions.aws.update_function_configuration, FunctionName=name, Timeout=9) == wanted
+    functions.active(name)
+    assert functions.invoke(name, 2).result == 2
+
+
+def test_a_function_that_is_deleted_during_its_creation_stays_deleted(functions: Functions) -> None:
+    name = f"brief-{uuid.uuid4().hex[:8]}"
+    create(functions, slow_to_unpack(), FunctionName=name)
+    functions.aws.delete_function(FunctionName=name)
+    assert refused(functions.aws.get_function, FunctionName=name)[0] == 404
+    create(functions, zipped({"app.py": ECHO}), FunctionName=name)
+    functions.active(name)
+    assert functions.invoke(name, "the new one").result == "the new one"
+
+
+# ---- names ---------------------------------------------------------------------------------------------------
+
+
+def test_a_function_that_is_not_there(functions: Functions) -> None:
+    aws, arn = functions.aws, "arn:aws:lambda:us-east-1:000000000000:function:nobody"
+    wanted = (404, "ResourceNotFoundException", f"Function not found: {arn}")
+    for call in (aws.invoke, aws.get_function, aws.get_function_configuration, aws.delete_function):
+        assert refused(call, FunctionName="nobody") == wanted
+        assert refused(call, FunctionName=arn) == wanted
+    assert refused(aws.invoke, FunctionName="nobody", InvocationType="Event") == wanted
+    assert refused(aws.invoke, FunctionName="nobody", InvocationType="DryRun") == wanted
+    assert refused(aws.update_function_configuration, FunctionName="nobody", Timeout=3) == wanted
+    assert refused(aws.update_function_code, FunctionName="nobody", ZipFile=zipped({"a": "b"})) == wanted
+    assert refused(aws.list_tags, Resource=arn) == wanted
+
+
+def test_an_arn_of_elsewhere(functions: Functions, canary: str) -> None:
+    region = f"arn:aws:lambda:eu-west-1:000000000000:function:{canary}"
+    account = f"arn:aws:lambda:us-east-1:111122223333:function:{canary}"
+    for call in (functions.aws.invoke, functions.aws.get_function):
+        assert refused(call, FunctionName=region) == (
+            404,
+            "ResourceNotFoundException",
+            "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')",
+        )
+        status, code, said = refused(call, FunctionName=account)
+        assert (status, code) == (404, "ResourceNotFoundException")
+        assert said == f"Function not found: {account}"
+
+
+@pytest.mark.parametrize("qualifier", ["7", "live"])
+def test_a_qualifier_that_names_nothing(functions: Functions, canary: str, qualifier: str) -> None:
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{canary}:{qualifier}"
+    status, code, said = refused(functions.aws.invoke, FunctionName=f"{canary}:{qualifier}")
+    assert (status, code, said) == (404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def test_two_qualifiers_that_differ(functions: Functions, canary: str) -> None:
+    assert refused(functions.aws.invoke, FunctionName=f"{canary}:7", Qualifier="$LATEST") == (
+        400,
+        "InvalidParameterValueException",
+        "The derived qualifier from the function name does not match the specified qualifier.",
+    )
+
+
+def test_a_qualifier_that_can_be_none(functions: Functions, canary: str) -> None:
+    status, code, said = refused(functions.aws.invoke, FunctionName=canary, Qualifier="not one!")
+    assert (status, code) == (400, "ValidationException")
+    assert said.startswith(
+        "1 validation error detected: Value 'not one!' at 'qualifier' failed to satisfy constraint: "
+        "Member must satisfy regular expression pattern: "
+    )
+
+
+# ---- runtimes and configuration ------------------------------------------------------------------------------
+
+
+def test_a_runtime_that_is_not_built_is_refused(functions: Functions) -> None:
+    archive = zipped({"index.mjs": "export const handler = async () => 1"})
+    status, code, said = refused(create, functions, archive, Runtime="nodejs22.x", Handler="index.handler")
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert said.startswith("Lambent cannot run nodejs22.x yet: it runs python3."), said
+
+
+def test_a_runtime_that_is_not_installed_names_what_to_install(functions: Functions, server: Server) -> None:
+    runtimes = json.loads(request(server, "GET", "/_lambent/runtimes")[2])["runtimes"]
+    pythons = [row for row in runtimes if row["runtime"].startswith("python")]
+    absent = next(row["runtime"] for row in pythons if not row["available"])
+    status, code, said = refused(create, functions, zipped({"app.py": ECHO}), Runtime=absent)
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert absent in said and "nstall" in said, said
+
+
+def test_a_runtime_that_is_retired(functions: Functions) -> None:
+    assert refused(create, functions, zipped({"app.py": ECHO}), Runtime="python2.7") == (
+        400,
+        "InvalidParameterValueException",
+        "The runtime parameter of python2.7 is no longer supported for creating or updating AWS Lambda "
+        "functions. We recommend you use a supported runtime while creating or updating functions.",
+    )
+
+
+def test_a_runtime_that_never_was(functions: Functions) -> None:
+    status, code, said = refused(create, functions, zipped({"app.py": ECHO}), Runtime="cobol74")
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert re.fullmatch(
+        r"Value cobol74 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
+        r"\[.*python3\.13.*\] or be a valid ARN",
+        said,
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "message"),
+    [
+        (
+            {"Timeout": 0},
+            "ValidationException",
+            "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or "
+            "equal to 1",
+        ),
+        (
+            {"Timeout": 901},
+            "ValidationException",
+            "Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or "
+            "equal to 900",
+        ),
+        (
+            {"MemorySize": 127},
+            "ValidationException",
+            "Value '127' at 'memorySize' failed to satisfy constraint: Member must have value greater than or "
+            "equal to 128",
+        ),
+        (
+            {"EphemeralStorage": {"Size": 511}},
+            "ValidationException",
+            "Value '511' at 'ephemeralStorage.size' failed to satisfy constraint: Member must have value "
+            "greater than or equal to 512",
+        ),
+        ({"Role": "nobody"}, "ValidationException", "Value 'nobody' at 'role' failed to satisfy constraint: "),
+        (
+            {"Handler": "two words"},
+            "ValidationException",
+            "Value 'two words' at 'handler' failed to satisfy constraint: ",
+        ),
+        (
+            {"Handler": "app.handler\0"},
+            "InvalidParameterValueException",
+            "The handler must not contain NUL characters.",
+        ),
+        (
+            {"Environment": {"Variables": {"AB": "x\0y"}}},
+            "InvalidParameterValueException",
+            "contain NUL characters",
+        ),
+        (
+            {"Environment": {"Variables": {"AWS_REGION": "mars"}}},
+            "InvalidParameterValueException",
+            "Reserved keys used in this request: AWS_REGION",
+        ),
+        (
+            {"Environment": {"Variables": {"LARGE": "x" * 4096}}},
+            "InvalidParameterValueException",
+            "exceeded the 4KB limit",
+        ),
+        (
+            {"Layers": [f"arn:aws:lambda:us-east-1:000000000000:layer:none:{at}" for at in (1,)]},
+            "InvalidParameterValueException",
+            "does not exist.",
+        ),
+        (
+            {"Layers": [f"arn:aws:lambda:us-east-1:000000000000:layer:l{at}:1" for at in range(6)]},
+            "InvalidParameterValueException",
+            "Cannot reference more than 5 layers.",
+        ),
+        (
+            {"TracingConfig": {"Mode": "Active"}},
+            "InvalidParameterValueException",
+            "TracingConfig.Mode is not supported by Lambent: ",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_configuration_that_is_none(
+    functions: Functions, server: Server, members: dict[str, Any], code: str, message: str
+) -> None:
+    """By plain HTTP, since boto3 checks some of it before it sends."""
+    body = {
+        "FunctionName": "bad-one",
+        "Runtime": RUNTIME,
+        "Handler": "app.handler",
+        "Role": ROLE,
+        "Code": {"ZipFile": base64.b64encode(zipped({"app.py": ECHO})).decode()},
+        **members,
+    }
+    status, found, said = raw(server, "POST", "/2015-03-31/functions", json.dumps(body))
+    assert (status, found) == (400, code), said
+    assert message in said, said
+    assert refused(functions.aws.get_function, FunctionName="bad-one")[0] == 404
+
+
+def test_every_violation_is_in_one_message(server: Server) -> None:
+    body = json.dumps({"FunctionName": "bad-one", "Timeout": 0, "MemorySize": 1, "Code": {}})
+    status, code, said = raw(server, "POST", "/2015-03-31/functions", body)
+    assert (status, code) == (400, "ValidationException")
+    assert said.startswith("3 validation errors detected: ")
+    assert "Value null at 'role' failed to satisfy constraint: Member must not be null" in said
+
+
+# ---- the protocol --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [
+        ("POST", "/2015-03-31/functions/{}/versions", "PublishVersion"),
+        ("GET", "/2015-03-31/functions/{}/aliases", "ListAliases"),
+        ("GET", "/2015-03-31/event-source-mappings", "ListEventSourceMappings"),
+        ("POST", "/2021-11-15/functions/{}/response-streaming-invocations", "InvokeWithResponseStream"),
+    ],
+)
+def test_what_is_in_the_model_and_not_built_is_named(
+    server: Server, canary: str, method: str, path: str, operation: str
+) -> None:
+    status, _, said = raw(server, method, path.format(canary), b"{}" if method == "POST" else None)
+    assert status == 501
+    assert said.startswith(f"{operation} is in AWS's Lambda API and not built in Lambent yet."), said
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/favicon.ico"),
+        ("PATCH", "/2015-03-31/functions/x"),
+        ("GET", "/2015-03-31/functions/../../etc/passwd"),
+        ("POST", "/2014-11-13/nothing"),
+        ("OPTIONS", "/2015-03-31/functions"),
+        ("GET", "/_lambent/nothing"),
+    ],
+)
+def test_a_path_that_is_none(server: Server, method: str, path: str) -> None:
+    status, code, _ = raw(server, method, path)
+    assert (status, code) == (404, "UnknownOperationException")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"nonsense", b"[]", b'"text"', b"\xff\xfe", b"\x00", b'{"FunctionName":"a"}x', b'{"a":' * 50_000],
+    ids=["open", "words", "list", "string", "no UTF-8", "zero", "more behind", "deep"],
+)
+def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
+    status, code, said = raw(server, "POST", "/2015-03-31/functions", body)
+    assert (status, code) == (400, "SerializationException")
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"Timeout": "soon"},
+        {"Timeout": 1.5},
+        {"Timeout": True},
+        {"FunctionName": 7},
+        {"Code": []},
+        {"Code": {"ZipFile": 7}},
+        {"Code": {"ZipFile": "no base64!"}},
+        {"Layers": "one"},
+        {"Environment": {"Variables": {"AB": 1}}},
+        {"Environment": {"Variables": ["AB"]}},
+    ],
+    ids=str,
+)
+def test_a_member_of_the_wrong_type(server: Server, members: dict[str, Any]) -> None:
+    body = {"FunctionName": "bad-one", "Role": ROLE, "Runtime": RUNTIME, "Handler": "a.b", **members}
+    status, code, _ = raw(server, "POST", "/2015-03-31/functions", json.dumps(body))
+    assert (status, code) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize("wait", ["%C2%B2", "-1", "1e3", ".", "", "9" * 5000])
+def test_seconds_that_are_none(server: Server, canary: str, wait: str) -> None:
+    status, code, _ = raw(server, "GET", f"/_lambent/logs?function={canary}&wait={wait}")
+    assert (status, code) == (400, "InvalidParameterValueException")
+
+
+@pytest.mark.parametrize("expires", ["", "soon", "%C2%B2", "9" * 5000, "9999999999"])
+@pytest.mark.parametrize("signature", ["", "00", "%C3%A4"])
+def test_a_download_link_that_is_none(server: Server, expires: str, signature: str) -> None:
+    path = f"/_lambent/code/{'a' * 64}?expires={expires}&signature={signature}"
+    status, code, _ = raw(server, "GET", path)
+    assert (status, code) == (403, "AccessDeniedException")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["MaxItems=x", "MaxItems=0", "MaxItems=10001", "MaxItems=" + "9" * 5000, "Marker=garbage", "Marker=%00"],
+)
+def test_a_page_that_is_none(server: Server, query: str) -> None:
+    status, code, _ = raw(server, "GET", f"/2015-03-31/functions?{query}")
+    assert status == 400
+    assert code in ("SerializationException", "ValidationException", "InvalidParameterValueException")
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff", "a%zz", "a%0d%0ab", "x" * 200, "%2e%2e"])
+def test_a_name_that_is_none(server: Server, name: str) -> None:
+    """Refused by its form, or not found; AWS's pattern lets dots pass."""
+    assert raw(server, "POST", INVOKE.format(name), b"1")[:2] in (
+        (400, "ValidationException"),
+        (404, "ResourceNotFoundException"),
+    )
+
+
+def test_a_request_line_without_end_is_refused(server: Server) -> None:
+    status, _, content = request(server, "GET", "/2015-03-31/functions/" + "x" * 200_000)
+    assert 400 <= status < 500, status
+    assert b"Traceback" not in content
+
+
+def test_headers_without_end_are_refused(server: Server) -> None:
+    many = {f"X-Header-{at}": "x" * 4000 for at in range(90)}
+    try:
+        status, _, content = request(server, "GET", "/2015-03-31/functions", None, many)
+    except (ConnectionError, OSError):
+        return  # hung up on: also an answer
+    assert status in (200, 400, 413, 431), status
+    assert b"Traceback" not in content
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+        b"Content-Length: 6\r\n\r\n{}",
+        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_hung_up_on(server: Server, sent: bytes) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as caller:
+        caller.sendall(sent)
+        answer = caller.recv(65536)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+    assert b"Traceback" not in answer
+
+
+def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits for what the server tells nobody of."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _layers_of_this_test(functions: Functions) -> Iterator[None]:
+    """No layer of a test is left, whatever became of it."""
+    yield
+    for row in functions.aws.list_layer_versions(LayerName="half")["LayerVersions"]:
+        functions.aws.delete_layer_version(LayerName="half", VersionNumber=row["Version"])

@@ -1,0 +1,374 @@
+"""The command `lambent` as a person runs it: a process of its own, its output in a pipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import RUNTIME, Functions, Server, zipped
+from traces import until
+
+Start = Callable[..., Server]
+HELLO = """
+    def handler(event, context):
+        print("got", event)
+        if event.get("fail"):
+            raise ValueError("no")
+        return {"hello": event}
+    """
+
+
+class Command:
+    """Runs `lambent`; `environment` is all it gets beside PATH and HOME."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self._environment = {"PATH": os.environ["PATH"], "HOME": str(home), "COLUMNS": "60", **environment}
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lambent.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            text=True,
+            **options,
+        )
+
+    def __call__(self, *arguments: str, code: int = 0, given: str | None = None) -> "Said":
+        with self.popen(*arguments, stdin=subprocess.PIPE) as process:
+            out, err = process.communicate(given, timeout=90)
+        assert "Traceback" not in err, err
+        assert process.returncode == code, f"{process.returncode}\n{out}\n{err}"
+        return Said(out, err)
+
+
+class Said:
+    def __init__(self, out: str, err: str) -> None:
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def lambent(server: Server, tmp_path: Path) -> Command:
+    return Command(tmp_path, LAMBENT_ENDPOINT=server.url)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"cli-{uuid.uuid4().hex[:12]}"
+
+
+def folder(parent: Path, files: Mapping[str, str], called: str = "code") -> Path:
+    made = parent / called
+    for path, text in files.items():
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).write_text(textwrap.dedent(text))
+    return made
+
+
+@pytest.fixture(scope="module")
+def hello(server: Server, functions: Functions) -> Iterator[str]:
+    made = functions.create(HELLO)
+    yield made
+    functions.aws.delete_function(FunctionName=made)
+
+
+class TestDeploy:
+    def test_a_folder_becomes_a_function_and_a_second_deploy_updates_it(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": HELLO}, called=name)
+        said = lambent("deploy", str(code), "--memory", "256", "--env", "STAGE=dev", "--env", "URL=a=b")
+        assert f"Created {name} (app.handler), " in said.out
+        made = functions.aws.get_function_configuration(FunctionName=name)
+        assert (made["Runtime"], made["MemorySize"]) == (RUNTIME, 256)
+        assert made["Environment"]["Variables"] == {"STAGE": "dev", "URL": "a=b"}
+
+        (code / "app.py").write_text("def handler(event, context):\n    return 'second'\n")
+        said = lambent("deploy", str(code), "--timeout", "7")
+        assert f"Updated {name} (app.handler), " in said.out
+        changed = functions.aws.get_function_configuration(FunctionName=name)
+        assert (changed["Timeout"], changed["MemorySize"]) == (7, 256)
+        assert changed["Environment"]["Variables"] == {"STAGE": "dev", "URL": "a=b"}
+        assert functions.invoke(name).result == "second"
+
+    def test_requirements_are_installed_into_the_package(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        wheel = folder(
+            tmp_path,
+            {
+                "pyproject.toml": """
+                    [build-system]
+                    requires = []
+                    build-backend = "backend"
+                    backend-path = ["."]
+                    """,
+                "backend.py": BACKEND,
+            },
+            called="greetings",
+        )
+        code = folder(
+            tmp_path,
+            {
+                "requirements.txt": f"{wheel}\n",
+                "main.py": "import greetings\ndef handler(event, context):\n    return greetings.HELLO\n",
+            },
+        )
+        said = lambent("deploy", str(code), "--name", name)
+        assert "Created" in said.out
+        assert functions.invoke(name).result == "hello from a requirement"
+
+    def test_requirements_that_cannot_be_installed_are_told(self, lambent: Command, tmp_path: Path) -> None:
+        code = folder(tmp_path, {"app.py": HELLO, "requirements.txt": "/nonexistent/thing\n"})
+        said = lambent("deploy", str(code), code=1)
+        assert said.err.startswith("error: requirements.txt could not be installed")
+        assert "/nonexistent/thing" in said.err
+
+    def test_two_handlers_ask_for_the_flag_and_the_flag_decides(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"one.py": HELLO, "two.py": HELLO})
+        said = lambent("deploy", str(code), "--name", name, code=1)
+        assert said.err.splitlines() == [
+            f"error: several handlers in {code}: one.handler, two.handler. Choose one with --handler."
+        ]
+        lambent("deploy", str(code), "--name", name, "--handler", "two.handler")
+        assert functions.aws.get_function_configuration(FunctionName=name)["Handler"] == "two.handler"
+
+    def test_a_folder_without_a_handler_asks_for_the_flag(self, lambent: Command, tmp_path: Path) -> None:
+        said = lambent("deploy", str(folder(tmp_path, {"app.py": "x = 1\n"})), code=1)
+        assert "--handler FILE.FUNCTION" in said.err
+
+    def test_an_unknown_runtime_is_refused_with_the_servers_words(
+        self, lambent: Command, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": HELLO})
+        said = lambent("deploy", str(code), "--name", name, "--runtime", "python9.9", code=1)
+        assert "python9.9" in said.err
+
+    def test_an_env_flag_without_equals_is_told(self, lambent: Command, tmp_path: Path) -> None:
+        said = lambent("deploy", str(folder(tmp_path, {"app.py": HELLO})), "--env", "STAGE", code=1)
+        assert said.err == "error: --env wants KEY=VALUE, not 'STAGE'.\n"
+
+
+BACKEND = '''
+    """A build backend of a few lines, so that a local package installs without the network."""
+    import zipfile
+
+    def build_wheel(folder, config_settings=None, metadata_directory=None):
+        name = "greetings-1.0-py3-none-any.whl"
+        info = "greetings-1.0.dist-info"
+        with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+            wheel.writestr("greetings.py", "HELLO = 'hello from a requirement'\\n")
+            wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: greetings\\nVersion: 1.0\\n")
+            wheel.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+            )
+            wheel.writestr(f"{info}/RECORD", "")
+        return name
+    '''
+
+
+class TestInvoke:
+    @pytest.mark.parametrize("how", ["json", "file", "stdin"])
+    def test_the_payload_comes_from_the_flag_a_file_or_standard_input(
+        self, lambent: Command, hello: str, tmp_path: Path, how: str
+    ) -> None:
+        event = '{"a": "ä [b]"}'
+        (tmp_path / "event.json").write_text(event)
+        payload = {"json": event, "file": f"@{tmp_path}/event.json", "stdin": "@-"}[how]
+        said = lambent("invoke", hello, "--payload", payload, given=event)
+        assert json.loads(said.out) == {"hello": {"a": "ä [b]"}}
+        assert said.err == ""
+
+    def test_tail_shows_the_log_apart_from_the_answer(self, lambent: Command, hello: str) -> None:
+        said = lambent("invoke", hello, "--tail")
+        assert json.loads(said.out) == {"hello": {}}
+        assert "got {}" in said.err
+        assert "REPORT RequestId: " in said.err
+
+    def test_a_function_error_is_printed_and_the_exit_code_is_1(self, lambent: Command, hello: str) -> None:
+        said = lambent("invoke", hello, "--payload", '{"fail": true}', code=1)
+        assert json.loads(said.out)["errorType"] == "ValueError"
+        assert said.err == f"The function failed. See: lambent logs {hello}\n"
+
+    def test_async_returns_the_request_id_at_once_and_it_runs(
+        self, lambent: Command, hello: str, server: Server
+    ) -> None:
+        said = lambent("invoke", hello, "--async", "--payload", '{"later": 1}')
+        request_id = said.out.splitlines()[0].removeprefix("Accepted: request id ")
+        until(lambda: f"END RequestId: {request_id}" in lambent("logs", hello).out, 20, "it ran")
+
+    @pytest.mark.parametrize(
+        ("payload", "said"),
+        [
+            ("hello", "the payload is not JSON: "),
+            ("@/nonexistent.json", "/nonexistent.json can't be read: No such file or directory"),
+        ],
+    )
+    def test_a_bad_payload_is_told_before_anything_is_sent(
+        self, lambent: Command, payload: str, said: str
+    ) -> None:
+        told = lambent("invoke", "any", "--payload", payload, code=1).err
+        assert told.startswith(f"error: {said}")
+        assert len(told.splitlines()) == 1
+
+    def test_a_function_that_is_not_there_is_told_with_its_whole_arn(self, lambent: Command) -> None:
+        told = lambent("invoke", "nobody", code=1).err
+        assert "ResourceNotFoundException" in told
+        assert "arn:aws:lambda:us-east-1:000000000000:function:nobody" in told
+        assert len(told.splitlines()) == 1
+
+
+class TestLogs:
+    def test_the_log_has_every_line_in_order(self, lambent: Command, functions: Functions, hello: str) -> None:
+        answer = functions.invoke(hello, {"n": 1})
+        report = f"REPORT RequestId: {answer.request_id}"  # written just after the answer
+        until(lambda: report in lambent("logs", hello).out, 10, "the REPORT line is there")
+        lines = [line for line in lambent("logs", hello).out.splitlines() if line]
+        after = lines[
+            next(i for i, line in enumerate(lines) if f"START RequestId: {answer.request_id}" in line) :
+        ]
+        assert "got {'n': 1}" in after[1]
+        assert f"END RequestId: {answer.request_id}" in after[2]
+        assert f"REPORT RequestId: {answer.request_id}" in after[3]
+
+    def test_follow_shows_a_new_line_when_it_comes_and_ctrl_c_ends_it(
+        self, lambent: Command, functions: Functions
+    ) -> None:
+        name = functions.create(HELLO)
+        functions.invoke(name, {"n": "first"})
+        with lambent.popen("logs", name, "--follow") as process:
+            assert process.stdout is not None
+            read_until(process, "'first'")
+            began = time.monotonic()
+            functions.invoke(name, {"n": "second"})
+            read_until(process, "'second'")
+            assert time.monotonic() - began < 5
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+
+    def test_no_such_function_is_told(self, lambent: Command) -> None:
+        assert "nobody" in lambent("logs", "nobody", code=1).err
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"it ended without {text}")
+
+
+class TestFunctions:
+    def test_each_function_is_one_unbroken_line_in_a_pipe(self, lambent: Command, functions: Functions) -> None:
+        long = f"long-{uuid.uuid4().hex}{'x' * 20}"
+        handler = "package.deeper.module.with_a_long_name.handler"
+        functions.aws.create_function(
+            FunctionName=long,
+            Runtime=RUNTIME,
+            Handler=handler,
+            Role="arn:aws:iam::000000000000:role/test",
+            Code={"ZipFile": zipped({"app.py": ""})},
+        )
+        lines = lambent("functions").out.splitlines()
+        row = next(line for line in lines if line.startswith(long))
+        assert row.split()[:4] == [long, RUNTIME, handler, "128"]
+        assert lambent("delete", long).out == f"Deleted {long}.\n"
+        assert long not in lambent("functions").out
+        assert "ResourceNotFoundException" in lambent("delete", long, code=1).err
+
+    def test_none_yet_says_how_to_make_one(self, own_server: Start, tmp_path: Path) -> None:
+        server = own_server("--no-s3")
+        said = Command(tmp_path, LAMBENT_ENDPOINT=server.url)("functions")
+        assert said.out == "No functions yet. Make one: lambent deploy DIR\n"
+
+
+class TestTriggers:
+    def test_add_list_and_remove(self, own_server: Start, tmp_path: Path) -> None:
+        server = own_server()
+        lambent, made = Command(tmp_path, LAMBENT_ENDPOINT=server.url), Functions(server).create(HELLO)
+        said = lambent("trigger", "add", "s3://photos", made, "--prefix", "in/", "--suffix", ".jpg")
+        assert said.out.endswith(f": s3://photos -> {made}\n")
+        number = said.out.split()[1].removesuffix(":")
+        row = next(line for line in lambent("trigger", "list").out.splitlines() if line.startswith(number))
+        assert row.split() == [number, "photos", made, "s3:ObjectCreated:*", "in/", ".jpg"]
+        assert lambent("trigger", "rm", number).out == f"Removed {number}.\n"
+        assert number not in lambent("trigger", "list").out
+        assert lambent("trigger", "rm", number, code=1).err.startswith("error: ")
+
+    def test_without_an_s3_server_one_is_refused_with_advice(self, lambent: Command, hello: str) -> None:
+        said = lambent("trigger", "add", "s3://photos", hello, code=1).err
+        assert "never fire" in said
+        assert "without --no-s3" in said
+
+    def test_an_unknown_function_or_a_bad_source_is_told(self, lambent: Command, hello: str) -> None:
+        assert "nobody" in lambent("trigger", "add", "s3://photos", "nobody", code=1).err
+        assert lambent("trigger", "add", "photos", hello, code=1).err == "error: photos is no s3://BUCKET.\n"
+        assert (
+            "s3:Nonsense"
+            in lambent("trigger", "add", "s3://photos", hello, "--events", "s3:Nonsense", code=1).err
+        )
+
+
+class TestTheMachine:
+    def test_runtimes_lists_what_is_there_and_what_to_do_for_the_rest(self, tmp_path: Path) -> None:
+        said = Command(tmp_path, LAMBENT_DATA_DIR=str(tmp_path / "data"))("runtimes")
+        heading, *rows = said.out.splitlines()
+        assert heading.split()[0] == "runtime"
+        found = {row.split()[0]: row.split()[1] for row in rows}
+        assert found[RUNTIME] == "yes"
+        assert all(len(row.split()) > 3 for row in rows if row.split()[1] == "no")
+
+    def test_a_server_starts_in_a_folder_that_runtimes_has_prepared(
+        self, own_server: Start, tmp_path: Path
+    ) -> None:
+        data = tmp_path / "data"
+        Command(tmp_path, LAMBENT_DATA_DIR=str(data))("runtimes")
+        assert Functions(own_server("--no-s3", data_dir=data)).run("def handler(e, c):\n    return 1\n") == 1
+
+    def test_doctor_says_of_each_thing_whether_it_is_enforced(self, tmp_path: Path) -> None:
+        said = Command(tmp_path)("doctor")
+        heading, *rows, last = said.out.splitlines()
+        assert heading.split()[:2] == ["what", "how"]
+        assert {row.split()[0] for row in rows} <= {"yes", "no"}
+        assert any("memory" in row for row in rows)
+        assert "enforce" in last
+
+    def test_wrong_settings_are_one_line_for_every_command(self, tmp_path: Path) -> None:
+        for command in ("doctor", "runtimes"):
+            told = Command(tmp_path, LAMBENT_ISOLATION="maybe")(command, code=1).err
+            assert "LAMBENT_ISOLATION" in told
+            assert len(told.splitlines()) == 1
+
+
+class TestWithoutAServer:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("functions",),
+            ("invoke", "f"),
+            ("logs", "f"),
+            ("logs", "f", "--follow"),
+            ("delete", "f"),
+            ("trigger", "list"),
+        ],
+        ids=" ".join,
+    )
+    def test_one_line_says_what_to_do(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        told = Command(tmp_path, LAMBENT_ENDPOINT="http://127.0.0.1:9")(*command, code=1).err
+        assert told == (
+            "error: no Lambent answers at http://127.0.0.1:9. Start one with `lambent up`, "
+            "or name another with --endpoint URL.\n"
+        )

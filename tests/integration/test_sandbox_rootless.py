@@ -1,0 +1,105 @@
+"""The sandbox driver as an ordinary user, also where the tests run as root: another user, the system's Python,
+and a copy of the sources that it may read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import require
+
+NOBODY = 65534
+ROOT = Path(__file__).parents[2]
+_PYTHONS = ("/usr/bin/python3.13", "/usr/bin/python3.12", "/usr/bin/python3.11")
+
+_SCRIPT = """
+import asyncio, json, os, sys
+from pathlib import Path
+from driver_support import ended, read_line, spec_maker
+from lambent.executor.drivers.base import DriverConfig
+from lambent.executor.drivers.sandbox.driver import SandboxDriver
+
+FACTS = '''
+import os
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(os.getuid(), os.getgid(), status["CapEff"].strip(), status["Seccomp"].strip(), flush=True)
+'''
+HOG = "import time; data = bytearray(300 << 20); print('lived', flush=True); time.sleep(600)"
+
+async def main():
+    folder = Path(sys.argv[1])
+    driver = SandboxDriver(DriverConfig(folder / "state", "rootless", 1_800_000, 16), None)
+    await driver.open()
+    spec = spec_maker(folder)
+    one = await driver.start(spec(FACTS))
+    facts = await read_line(one)
+    await one.dispose()
+    two = await driver.start(spec(HOG, memory_mb=128))
+    end = await ended(two)
+    await two.dispose()
+    said = {one.name: one.enforced for one in driver.enforcement()}
+    await driver.close()
+    print(json.dumps({"facts": facts, "oom": end.oom, "signal": end.signal, "said": said}))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Readable to everybody, which pytest's own folders are not."""
+    made = Path(tempfile.mkdtemp(prefix="lambent-rootless-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the whole suite runs as an ordinary user here")
+def test_an_ordinary_user_gets_isolation_and_a_memory_limit_and_is_told_the_rest(folder: Path) -> None:
+    python = next((path for path in _PYTHONS if os.access(path, os.X_OK)), None)
+    require("system python >= 3.11", python, "apt-get install python3")
+    for source in ("executor/lambent", "kernel/lambent"):
+        shutil.copytree(ROOT / source, folder / "lib/lambent", dirs_exist_ok=True)
+    shutil.copy(ROOT / "tests/driver_support.py", folder / "lib")
+    own = folder / "own"
+    own.mkdir()
+    os.chown(own, NOBODY, NOBODY)
+    done = subprocess.run(
+        [str(python), "-B", "-c", _SCRIPT, str(own)],
+        env={"PYTHONPATH": str(folder / "lib"), "HOME": str(own)},
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["facts"] == f"993 990 {'0' * 16} 2"
+    assert (said["oom"], said["signal"]) == (True, 9)
+    held = said["said"]
+    assert (held["namespaces"], held["capabilities"], held["system calls"]) == (True, True, True)
+    assert not held["uid separation"]
+
+
+def test_the_sources_that_the_spawner_runs_need_no_package() -> None:
+    """It starts with -I -S: an import beyond the standard library would end it on a real installation."""
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import lambent.executor.drivers.sandbox.spawner; "
+        "print(*sorted(name for name in sys.modules if name.startswith('lambent.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-E", "-c", code, str(ROOT / "executor")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not [name for name in done.stdout.split() if not name.startswith("lambent.executor")]

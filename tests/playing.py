@@ -1,0 +1,99 @@
+"""A sandbox without isolation and a runtime client that the test plays, for the executor's unit tests."""
+
+import asyncio
+import os
+import socket
+
+from lambent.executor.drivers.base import Exit
+from lambent.kernel.models import Archive, FunctionVersion, LoggingConfig
+
+TARGET = FunctionVersion(
+    name="f",
+    uid="u",
+    version="$LATEST",
+    generation=1,
+    revision_id="r",
+    runtime="python3.11",
+    handler="app.handler",
+    role="arn:aws:iam::000000000000:role/r",
+    archive=Archive("00" * 32, 1, 1),
+    last_modified=0.0,
+    logging=LoggingConfig(log_group="/aws/lambda/f"),
+)
+
+
+class FakeSandbox:
+    def __init__(self) -> None:
+        self.id = "e1"
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.port: int = self.listener.getsockname()[1]
+        self.output, self.stdout = os.pipe()
+        os.set_blocking(self.output, False)
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.frozen = asyncio.Event()
+        self.thaws = 0
+        self.disposed = False
+        self.throttled = False
+        self.peak = 40 << 20
+
+    def freeze(self) -> None:
+        self.frozen.set()
+
+    def thaw(self) -> None:
+        self.frozen.clear()
+        self.thaws += 1
+
+    def initialised(self) -> None:
+        self.throttled = True
+
+    def kill(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(Exit(signal=9))
+
+    def signal(self, number: int) -> None:
+        raise AssertionError("not used")
+
+    async def dispose(self) -> None:
+        if not self.disposed:
+            self.disposed = True
+            self.kill()
+            self.listener.close()
+            os.close(self.output)
+            os.close(self.stdout)
+
+    def max_memory(self) -> int:
+        return self.peak
+
+    def cpu_us(self) -> int:
+        return 0
+
+
+class Runtime:
+    """A runtime client over one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, sandbox: FakeSandbox) -> "Runtime":
+        return cls(*await asyncio.open_connection("127.0.0.1", sandbox.port, limit=1 << 24))
+
+    async def ask_next(self) -> None:
+        self.writer.write(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\n\r\n")
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        return int(head[0].split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+
+    async def post(self, path: str, body: bytes, *headers: str) -> int:
+        lines = "".join(f"{header}\r\n" for header in headers)
+        self.writer.write(
+            f"POST /2018-06-01/runtime/{path} HTTP/1.1\r\nhost: x\r\n{lines}"
+            f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        await self.writer.drain()
+        return (await self.answer())[0]

@@ -1,0 +1,437 @@
+"""The state machine with a real Runtime API socket and a scripted runtime, and no sandbox."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from playing import TARGET, FakeSandbox, Runtime
+
+from lambent.executor.drivers.base import Exit, Sandbox
+from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor.execution import Execution
+from lambent.executor.runtime_api import Answer, Waiting
+from lambent.kernel.clock import SystemClock
+from lambent.kernel.errors import ServiceException
+from lambent.kernel.models import (
+    FunctionVersion,
+    Invocation,
+    LogLine,
+    Outcome,
+    Report,
+)
+from lambent.kernel.ports import Lease
+from lambent.kernel.tasks import Tasks
+
+
+class Logs:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def append(self, group: str, stream: str, lines: Sequence[tuple[int, str]]) -> None:
+        self.lines += [text for _, text in lines]
+
+    async def read(
+        self, group: str, *, after: str | None, limit: int, wait: float = 0
+    ) -> tuple[Sequence[LogLine], str | None]:
+        raise AssertionError("not used")
+
+    async def delete(self, group: str) -> None:
+        raise AssertionError("not used")
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.idle: asyncio.Queue[Environment] = asyncio.Queue()
+        self.gone: asyncio.Queue[Environment] = asyncio.Queue()
+        self.reports: list[Report] = []
+        self.answered = 0
+
+    def environment_answered(self, environment: Environment) -> None:
+        self.answered += 1
+
+    def environment_idle(self, environment: Environment) -> None:
+        self.idle.put_nowait(environment)
+
+    def environment_gone(self, environment: Environment) -> None:
+        self.gone.put_nowait(environment)
+
+    def execution_ended(self, environment: Environment, execution: Execution, report: Report) -> None:
+        self.reports.append(report)
+
+
+class Stage:
+    """An environment whose runtime the test plays."""
+
+    def __init__(self, target: FunctionVersion = TARGET, freeze_after: float = 60.0) -> None:
+        self.owner, self.logs, self.tasks = Owner(), Logs(), Tasks("test")
+        self.sandboxes: list[FakeSandbox] = []
+        self.launched: asyncio.Queue[FakeSandbox] = asyncio.Queue()
+        self.failure: Exception | None = None
+        self.clients: list[asyncio.StreamWriter] = []
+
+        async def launch() -> Sandbox:
+            if self.failure is not None:
+                raise self.failure
+            sandbox = FakeSandbox()
+            self.sandboxes.append(sandbox)
+            self.launched.put_nowait(sandbox)
+            return sandbox
+
+        self.environment = Environment(
+            "e1",
+            target,
+            launch=launch,
+            owner=self.owner,
+            clock=SystemClock(),
+            logs=self.logs,
+            tasks=self.tasks,
+            stream="s",
+            init_line="INIT_START",
+            freeze_after=freeze_after,
+        )
+
+    async def connect(self) -> Runtime:
+        runtime = await Runtime.connect(await self.launched.get())
+        self.clients.append(runtime.writer)
+        return runtime
+
+    async def ready(self) -> Runtime:
+        starting = asyncio.ensure_future(self.environment.start())
+        runtime = await self.connect()
+        await runtime.ask_next()
+        await starting
+        assert await self.owner.idle.get() is self.environment
+        return runtime
+
+    def begin(self, *, tail: bool = False) -> Execution:
+        invocation = Invocation(
+            "id-1", self.environment.target, "arn", b'{"a":1}', "Root=1", want_log_tail=tail
+        )
+        execution = Execution(invocation, Lease("l", 0, self.environment.target.key, "x", 1, 3.0))
+        self.environment.begin(execution)
+        return execution
+
+
+@pytest.fixture
+async def staged() -> AsyncIterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def make(**options: object) -> Stage:
+        stages.append(Stage(**options))  # type: ignore[arg-type]
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        await stage.environment.dispose()
+        await stage.tasks.drain(1)
+        for client in stage.clients:
+            client.close()
+
+
+Make = Callable[..., Stage]
+
+
+async def test_an_event_goes_to_the_runtime_and_its_answer_to_the_caller(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin(tail=True)
+    assert stage.sandboxes[0].throttled, "CPU in proportion to memory begins when init is over"
+    status, headers, body = await runtime.answer()
+    assert (status, body) == (200, b'{"a":1}')
+    assert headers["lambda-runtime-aws-request-id"] == "id-1"
+    assert headers["lambda-runtime-invoked-function-arn"] == "arn"
+    assert headers["lambda-runtime-trace-id"] == "Root=1"
+    os.write(stage.sandboxes[0].stdout, b"hello\n")
+    assert await runtime.post("invocation/id-1/response", b'"done"') == 202
+    answer = await execution.response
+    assert (answer.payload, answer.function_error) == (b'"done"', None)
+    assert not execution.report.done(), "the slot is free at the report, not at the response"
+    await runtime.ask_next()
+    report = await execution.report
+    assert report.outcome is Outcome.SUCCESS
+    assert report.init_ms is not None and report.billed_ms >= 1
+    lines = report.log_tail.decode().split("\n")
+    assert lines[:3] == ["START RequestId: id-1 Version: $LATEST", "hello", "END RequestId: id-1"]
+    assert lines[3].startswith("REPORT RequestId: id-1\tDuration: ")
+    assert await stage.owner.idle.get() is stage.environment
+
+
+async def test_only_the_first_report_has_an_init_duration(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    for has_init in (True, False):
+        execution = stage.begin()
+        await runtime.answer()
+        await runtime.post("invocation/id-1/response", b"1")
+        await runtime.ask_next()
+        assert ((await execution.report).init_ms is not None) is has_init
+
+
+async def test_an_error_is_passed_on_verbatim(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    body = b'{"errorMessage":"boom","errorType":"ValueError"}'
+    header = "Lambda-Runtime-Function-Error-Type: ValueError"
+    assert await runtime.post("invocation/id-1/error", body, header) == 202
+    answer = await execution.response
+    assert (answer.payload, answer.function_error, answer.error_type) == (body, "Unhandled", "ValueError")
+
+
+async def test_a_timeout_answers_kills_and_reports_once_dead(staged: Make) -> None:
+    stage = staged(target=replace(TARGET, timeout=1))
+    runtime = await stage.ready()
+    execution = stage.begin(tail=True)
+    await runtime.answer()
+    answer = await execution.response
+    assert json.loads(answer.payload)["errorType"] == "Sandbox.Timedout"
+    report = await execution.report
+    assert report.outcome is Outcome.TIMEOUT
+    assert report.duration_ms == pytest.approx(1000, abs=1e-6)
+    assert b"Task timed out after 1.00 seconds" in report.log_tail
+    assert stage.sandboxes[0].exited.done()
+    assert await stage.owner.gone.get() is stage.environment
+
+
+async def test_a_runtime_that_exits_is_reported_and_the_environment_not_used_again(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin(tail=True)
+    await runtime.answer()
+    stage.sandboxes[0].exited.set_result(Exit(code=3))
+    answer = await execution.response
+    assert json.loads(answer.payload)["errorMessage"].endswith("exit status 3")
+    report = await execution.report
+    assert report.outcome is Outcome.CRASH
+    assert b"Runtime.ExitError\n" in report.log_tail
+    assert await stage.owner.gone.get() is stage.environment
+
+
+async def test_an_oversized_response_is_refused_and_the_caller_told(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    assert await runtime.post("invocation/id-1/response", b"x" * 6_291_557) == 413
+    answer = await execution.response
+    assert answer.error_type == "Function.ResponseSizeTooLarge"
+
+
+async def test_the_largest_response_passes(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    assert await runtime.post("invocation/id-1/response", b"x" * 6_291_556) == 202
+    assert len((await execution.response).payload) == 6_291_556
+
+
+async def test_another_request_id_and_a_second_response_are_refused(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    stage.begin()
+    await runtime.answer()
+    assert await runtime.post("invocation/other/response", b"1") == 400
+    assert await runtime.post("invocation/id-1/response", b"1") == 202
+    assert await runtime.post("invocation/id-1/response", b"2") == 400
+
+
+async def test_next_before_the_response_is_an_illegal_move(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    stage.begin()
+    await runtime.answer()
+    await runtime.ask_next()
+    assert (await runtime.answer())[0] == 403
+
+
+async def test_init_that_fails_twice_answers_with_its_error(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    body = b'{"errorMessage":"no module","errorType":"Runtime.ImportModuleError"}'
+    header = "Lambda-Runtime-Function-Error-Type: Runtime.ImportModuleError"
+
+    async def fail_init() -> None:
+        runtime = await stage.connect()
+        assert await runtime.post("init/error", body, header) == 202
+        stage.sandboxes[-1].exited.set_result(Exit(code=1))
+
+    await fail_init()
+    await starting
+    assert stage.environment.state is EnvironmentState.INIT_FAILED
+    execution = stage.begin(tail=True)
+    await fail_init()
+    answer = await execution.response
+    assert (answer.payload, answer.function_error) == (body, "Unhandled")
+    assert (await execution.report).outcome is Outcome.INIT_ERROR
+    reports = [line for line in stage.logs.lines if line.startswith("INIT_REPORT")]
+    assert [line.split("\t")[1:] for line in reports] == [
+        ["Phase: init", "Status: error", "Error Type: Runtime.ImportModuleError"],
+        ["Phase: invoke", "Status: error", "Error Type: Runtime.ImportModuleError"],
+    ]
+    assert all(sandbox.disposed for sandbox in stage.sandboxes)
+
+
+async def test_init_that_succeeds_the_second_time_runs_the_event(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    await stage.connect()
+    stage.sandboxes[-1].exited.set_result(Exit(code=1))
+    await starting
+    execution = stage.begin()
+    runtime = await stage.connect()
+    await runtime.ask_next()
+    assert (await runtime.answer())[2] == b'{"a":1}'
+    await runtime.post("invocation/id-1/response", b"1")
+    await runtime.ask_next()
+    assert (await execution.report).init_ms is None, "a suppressed init counts as Duration"
+
+
+async def test_a_start_that_the_platform_cannot_make_raises_and_leaves_it_dead(staged: Make) -> None:
+    stage = staged()
+    stage.failure = ServiceException("no space")
+    with pytest.raises(ServiceException, match="no space"):
+        await stage.environment.start()
+    assert stage.environment.state is EnvironmentState.DEAD
+
+
+async def test_an_idle_environment_is_frozen_and_thawed_for_the_next_event(staged: Make) -> None:
+    stage = staged(freeze_after=0.005)
+    runtime = await stage.ready()
+    await stage.sandboxes[0].frozen.wait()
+    assert stage.environment.state is EnvironmentState.FROZEN
+    execution = stage.begin()
+    assert stage.sandboxes[0].thaws == 1
+    await runtime.answer()
+    await runtime.post("invocation/id-1/response", b"1")
+    await execution.response
+
+
+async def test_a_runtime_that_hangs_up_while_idle_is_not_given_anything(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    runtime.writer.close()
+    assert await stage.owner.gone.get() is stage.environment
+    assert stage.environment.state is EnvironmentState.DEAD
+
+
+async def test_a_condemned_environment_dies_when_its_invocation_has_ended(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    stage.environment.stop()
+    await runtime.post("invocation/id-1/response", b"1")
+    await runtime.ask_next()
+    await execution.report
+    assert await stage.owner.gone.get() is stage.environment
+
+
+async def test_dispose_ends_a_running_execution_with_an_error_and_frees_the_sandbox(staged: Make) -> None:
+    stage = staged()
+    await stage.ready()
+    execution = stage.begin()
+    await stage.environment.dispose()
+    with pytest.raises(ServiceException):
+        await execution.response
+    assert stage.sandboxes[0].disposed
+
+
+async def test_bytes_that_are_not_http_hang_up_and_nothing_else(staged: Make) -> None:
+    stage = staged()
+    await stage.ready()
+    other = await asyncio.open_connection("127.0.0.1", stage.sandboxes[0].port)
+    stage.clients.append(other[1])
+    other[1].write(b"\x00\x01\x02\r\n\r\n")
+    assert b"400" in await other[0].read()
+    assert stage.environment.state is EnvironmentState.IDLE
+
+
+async def test_dispose_during_init_ends_the_start_at_once(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    await stage.connect()
+    await stage.environment.dispose()
+    await asyncio.wait_for(starting, 5)  # init itself would wait for 10 s
+    assert stage.environment.state is EnvironmentState.DEAD
+    assert stage.sandboxes[0].disposed
+
+
+@pytest.mark.parametrize("number", [11, 34, 40, 64])
+async def test_every_signal_that_ends_a_runtime_is_reported(staged: Make, number: int) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    stage.sandboxes[0].exited.set_result(Exit(signal=number))
+    assert b"signal: " in (await execution.response).payload
+    assert (await execution.report).outcome is Outcome.CRASH
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"errorMessage":"\\ud800"}', b"\xff\x00", b"[1]"])
+async def test_an_init_error_of_any_bytes_is_passed_on_and_ends(staged: Make, body: bytes) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+
+    async def fail_init() -> None:
+        runtime = await stage.connect()
+        await runtime.post("init/error", body)
+        stage.sandboxes[-1].exited.set_result(Exit(code=1))
+
+    await fail_init()
+    await starting
+    execution = stage.begin(tail=True)
+    await fail_init()
+    assert (await execution.response).payload == body
+    await execution.report
+
+
+async def test_a_fault_of_the_platform_ends_the_execution_with_an_error(
+    staged: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    monkeypatch.setattr(
+        "lambent.executor.limits.billed_ms", lambda *_: (_ for _ in ()).throw(MemoryError("none left"))
+    )
+    await runtime.post("invocation/id-1/response", b"1")
+    await runtime.ask_next()
+    with pytest.raises(ServiceException, match="none left"):
+        await execution.report
+    assert await stage.owner.gone.get() is stage.environment
+
+
+async def test_a_runtime_that_asks_and_dies_at_once_has_failed_its_init(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    runtime = await stage.connect()
+    sandbox = stage.sandboxes[0]
+
+    called = stage.environment.next_called
+
+    def next_and_death(waiting: Waiting) -> Answer | None:
+        answer = called(waiting)
+        sandbox.exited.set_result(Exit(code=1))
+        return answer
+
+    stage.environment.next_called = next_and_death  # type: ignore[method-assign]
+    await runtime.ask_next()
+    await starting
+    assert stage.environment.state is EnvironmentState.INIT_FAILED
+
+
+async def test_output_without_an_end_of_line_belongs_to_its_own_invocation(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin(tail=True)
+    await runtime.answer()
+    os.write(stage.sandboxes[0].stdout, b"no end")
+    await runtime.post("invocation/id-1/response", b"1")
+    await runtime.ask_next()
+    assert (await execution.report).log_tail.decode().split("\n")[1] == "no end"

@@ -1,0 +1,412 @@
+"""lanes.py: events are run, tried again, delayed or dropped, and a lane is read only while there is room."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from unit.scheduler.samples import event, function
+
+from lambent.kernel import metrics
+from lambent.kernel.clock import TestClock
+from lambent.kernel.errors import (
+    EventQueueUnavailable,
+    LambdaError,
+    ServiceException,
+    TooManyRequestsException,
+)
+from lambent.kernel.models import (
+    Enforcement,
+    Event,
+    Function,
+    FunctionVersion,
+    Invocation,
+    Outcome,
+    Report,
+    Response,
+)
+from lambent.kernel.ports import Delivery, EnvironmentHost, Lease
+from lambent.kernel.tasks import Tasks
+from lambent.scheduler.dispatcher import LocalDispatcher
+from lambent.scheduler.lanes import LaneLimits, Lanes
+from lambent.scheduler.queue_memory import MemoryEventQueue
+
+REPORT = Report(Outcome.SUCCESS, 1.0, 1, None, 128, 64)
+GOOD = Response(b"1")
+BAD = Response(b"{}", function_error="Unhandled")
+
+
+class FakeRun:
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.response: asyncio.Future[Response] = loop.create_future()
+        self.report: asyncio.Future[Report] = loop.create_future()
+
+    def end(self, outcome: Response | LambdaError) -> None:
+        if isinstance(outcome, LambdaError):
+            self.response.set_exception(outcome)
+            self.report.set_exception(outcome)
+        else:
+            self.response.set_result(outcome)
+            self.report.set_result(REPORT)
+
+
+class FakeHost(EnvironmentHost):
+    """Ends each run at once with the next of `script` (the last one for ever); None leaves it to the test."""
+
+    def __init__(self) -> None:
+        self.script: list[Response | LambdaError | None] = [GOOD]
+        self.invocations: list[Invocation] = []
+        self.runs: list[FakeRun] = []
+
+    def invoke(self, invocation: Invocation, lease: Lease) -> FakeRun:
+        self.invocations.append(invocation)
+        run = FakeRun()
+        self.runs.append(run)
+        outcome = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if outcome is not None:
+            run.end(outcome)
+        return run
+
+    async def prepare(self, target: FunctionVersion) -> None:
+        raise AssertionError("lanes do not prepare")
+
+    def enforcement(self) -> Sequence[Enforcement]:
+        return ()
+
+
+@dataclass
+class World:
+    clock: TestClock = field(default_factory=TestClock)
+    host: FakeHost = field(default_factory=FakeHost)
+    tasks: Tasks = field(default_factory=lambda: Tasks("test"))
+    functions: dict[str, Function] = field(default_factory=lambda: {"f": function()})
+    stored: dict[str, Function] = field(default_factory=dict)  # what the cache `functions` has not heard of
+    limit: int = 10
+
+    def __post_init__(self) -> None:
+        self.queue = MemoryEventQueue(self.clock)
+        self.dispatcher = LocalDispatcher("executor", self.limit, self.clock, strict=True)
+        self.lanes = Lanes(
+            queue=self.queue,
+            dispatcher=self.dispatcher,
+            host=self.host,
+            resolve=self.resolve,
+            look=self.look,
+            clock=self.clock,
+            tasks=self.tasks,
+            region="us-east-1",
+            account="000000000000",
+            limits=LaneLimits(per_lane=4, total=40, batch=20),
+        )
+        self.dispatcher.freed.append(self.lanes.freed)
+
+    async def resolve(self, name: str) -> Function | None:
+        return self.functions.get(name)
+
+    async def look(self, name: str) -> Function | None:
+        return self.stored.get(name) or self.functions.get(name)
+
+    async def publish(self, *events: Event) -> None:
+        for one in events:
+            await self.queue.publish(one)
+        await self.clock.settle(60)
+
+    async def depth(self) -> int:
+        return sum(d.ready + d.in_flight + d.delayed for d in await self.queue.lanes())
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    made.tasks.forever("lanes", made.lanes.run())
+    yield made
+    await made.tasks.drain(0)
+
+
+async def test_an_event_runs_under_its_own_request_id_and_is_done(world: World) -> None:
+    await world.publish(event(7))
+    [invocation] = world.host.invocations
+    assert invocation.request_id == "request-7"
+    assert invocation.trigger == "async"
+    assert invocation.invoked_arn == "arn:aws:lambda:us-east-1:000000000000:function:f"
+    assert await world.depth() == 0
+    assert world.dispatcher.used == 0
+
+
+async def test_a_failing_event_is_tried_three_times_then_dropped_loudly(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.host.script = [BAD]
+    before = metrics.events_dropped.labels("f")._value.get()
+    await world.publish(event())
+    assert [i.request_id for i in world.host.invocations] == ["request-1"] * 3
+    assert await world.depth() == 0
+    assert metrics.events_dropped.labels("f")._value.get() == before + 1
+    assert [r.levelname for r in caplog.records if "dropped" in r.message] == ["ERROR"]
+
+
+async def test_a_retry_that_succeeds_ends_it(world: World) -> None:
+    world.host.script = [BAD, GOOD]
+    await world.publish(event())
+    assert len(world.host.invocations) == 2
+    assert await world.depth() == 0
+
+
+async def test_a_platform_failure_waits_and_counts_no_attempt(world: World) -> None:
+    world.host.script = [ServiceException(), ServiceException(), ServiceException(), ServiceException(), GOOD]
+    await world.publish(event())
+    for wait, runs in ((1, 2), (2, 3), (4, 4)):
+        await world.clock.advance(wait - 0.05)
+        assert len(world.host.invocations) == runs - 1
+        await world.clock.advance(0.06)
+        assert len(world.host.invocations) == runs
+    await world.clock.advance(9)
+    assert await world.depth() == 0
+    assert world.dispatcher.used == 0
+
+
+async def test_a_throttled_event_waits_and_others_go_on(world: World) -> None:
+    world.functions = {"f": function(reserved=0), "g": function("g", uid="uid-g")}
+    await world.publish(event(1), event(2, lane="uid-g", name="g"))
+    assert [i.request_id for i in world.host.invocations] == ["request-2"]
+    assert await world.depth() == 1
+    world.functions["f"] = function()
+    await world.clock.advance(1.01)
+    assert len(world.host.invocations) == 2
+    assert await world.depth() == 0
+
+
+async def test_freed_slots_end_a_lanes_pause(world: World) -> None:
+    world.functions["f"] = function(reserved=1)
+    other = await world.dispatcher.acquire(function(reserved=1), function().to_run, holder="someone")
+    await world.publish(event(1), event(2))
+    assert world.host.invocations == []
+    world.dispatcher.release(other)
+    await world.clock.settle(60)
+    assert [i.request_id for i in world.host.invocations] == ["request-2"]
+
+
+async def test_events_of_a_deleted_or_recreated_function_are_dropped(world: World) -> None:
+    world.functions = {"f": function(uid="another-uid")}
+    await world.publish(event(1), event(2, lane="uid-x", name="deleted"))
+    assert world.host.invocations == []
+    assert await world.depth() == 0
+
+
+async def test_a_function_that_the_cache_does_not_know_yet_is_looked_up_before_a_drop(world: World) -> None:
+    world.functions = {"f": function(uid="uid-before")}
+    world.stored = {"f": function(), "new": function("new", uid="uid-new")}
+    await world.publish(event(1), event(2, lane="uid-new", name="new"))
+    assert {i.request_id for i in world.host.invocations} == {"request-1", "request-2"}
+    assert await world.depth() == 0
+
+
+async def test_an_event_is_kept_while_the_store_cannot_say_whether_its_function_exists(world: World) -> None:
+    async def unavailable(name: str) -> Function | None:
+        raise ServiceException
+
+    world.lanes._look = unavailable
+    world.functions = {}
+    await world.publish(event(1))
+    assert await world.depth() == 1
+
+
+async def test_a_lane_runs_no_more_at_once_than_it_may_and_the_rest_stays_in_the_queue(world: World) -> None:
+    world.host.script = [None]
+    await world.publish(*(event(i) for i in range(10)))
+    assert len(world.host.runs) == 4
+    [depth] = await world.queue.lanes()
+    assert (depth.ready, depth.in_flight) == (6, 4)
+    world.host.runs[0].end(GOOD)
+    await world.clock.settle(60)
+    assert len(world.host.runs) == 5
+
+
+async def test_a_full_lane_delays_no_other(world: World) -> None:
+    world.host.script = [None]
+    world.functions["g"] = function("g", uid="uid-g")
+    await world.publish(*(event(i) for i in range(10)), event(99, lane="uid-g", name="g"))
+    assert "request-99" in {i.request_id for i in world.host.invocations}
+
+
+async def test_a_reserved_function_is_read_one_by_one(world: World) -> None:
+    world.host.script = [None]
+    world.functions["f"] = function(reserved=1)
+    await world.publish(*(event(i) for i in range(5)))
+    for number in range(5):
+        assert len(world.host.runs) == number + 1
+        [depth] = await world.queue.lanes()
+        assert depth.in_flight == 1
+        assert depth.delayed == 0
+        world.host.runs[number].end(GOOD)
+        await world.clock.settle(60)
+    assert await world.depth() == 0
+
+
+async def test_a_lane_that_was_throttled_goes_on_as_places_come_back(world: World) -> None:
+    other = await world.dispatcher.acquire(function(), function().to_run, holder="someone", slots=10)
+    world.host.script = [None]
+    await world.publish(event(1), event(2))
+    await world.clock.advance(1.1)  # throttled twice more: one place is left
+    world.dispatcher.release(other, slots=10)
+    await world.publish(*(event(i) for i in range(3, 9)))
+    ended = 0
+    while ended < len(world.host.runs):
+        world.host.runs[ended].end(GOOD)
+        ended += 1
+        await world.clock.settle(60)
+    await world.clock.advance(4.1)  # the two that were delayed
+    for run in world.host.runs[ended:]:
+        run.end(GOOD)
+        await world.clock.settle(60)
+    assert {i.request_id for i in world.host.invocations} == {f"request-{i}" for i in range(1, 9)}
+
+
+@pytest.mark.parametrize("failure", [ServiceException(), TooManyRequestsException("ConcurrentInvocationLimit")])
+async def test_runs_that_fail_together_are_one_setback(world: World, failure: LambdaError) -> None:
+    world.host.script = [None]
+    await world.publish(*(event(i) for i in range(4)))
+    world.host.script = [GOOD]
+    for run in list(world.host.runs):
+        run.end(failure)
+        await world.clock.settle(60)
+    assert len(world.host.runs) == 4  # each waits, and none is let go by another's slot coming back
+    await world.clock.advance(1.1)
+    assert len(world.host.runs) == 8
+    assert await world.depth() == 0
+
+
+async def test_what_was_read_already_when_a_pause_began_adds_no_setback(world: World) -> None:
+    world.host.script = [None]
+    await world.publish(event(1))
+    world.host.script = [ServiceException()]
+    consume = world.queue.consume
+
+    async def overtaken(room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+        deliveries = await consume(room, wait=wait)
+        if deliveries and not world.host.runs[0].report.done():
+            world.host.runs[0].end(ServiceException())
+            await world.clock.settle(60)
+        return deliveries
+
+    world.queue.consume = overtaken  # type: ignore[method-assign]
+    world.queue.wake()
+    await world.clock.settle()
+    await world.publish(event(2))
+    await world.clock.settle(60)
+    assert len(world.host.runs) == 2
+    world.host.script = [GOOD]
+    await world.clock.advance(1.1)
+    assert await world.depth() == 0
+
+
+async def test_a_failure_after_the_pause_is_another_setback(world: World) -> None:
+    world.host.script = [ServiceException()]
+    await world.publish(*(event(i) for i in range(4)))
+    await world.clock.advance(1.1)
+    before = len(world.host.runs)
+    await world.clock.advance(1.0)
+    assert len(world.host.runs) == before  # the second pause takes 2 s
+    await world.clock.advance(1.1)
+    assert len(world.host.runs) > before
+
+
+async def test_the_slot_is_held_until_the_report(world: World) -> None:
+    world.host.script = [None]
+    await world.publish(event())
+    [run] = world.host.runs
+    run.response.set_result(GOOD)
+    await world.clock.settle()
+    assert world.dispatcher.used == 1
+    run.report.set_result(REPORT)
+    await world.clock.settle()
+    assert world.dispatcher.used == 0
+
+
+async def test_a_defect_in_the_host_loses_no_event(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(invocation: Invocation, lease: Lease) -> FakeRun:
+        raise KeyError("a defect")
+
+    world.host.invoke = broken  # type: ignore[method-assign]
+    await world.publish(event())
+    assert await world.depth() == 1
+    assert world.dispatcher.used == 0
+    assert "a defect" in caplog.text
+    del world.host.invoke
+    await world.clock.advance(1.01)
+    assert await world.depth() == 0
+
+
+async def test_stop_reads_no_more_and_waits_for_what_runs(world: World) -> None:
+    world.host.script = [None]
+    await world.publish(event(1))
+    stopping = asyncio.ensure_future(world.lanes.stop())
+    await world.publish(event(2))
+    assert not stopping.done()
+    world.host.runs[0].end(GOOD)
+    await asyncio.wait_for(stopping, 5)
+    assert len(world.host.runs) == 1
+    [depth] = await world.queue.lanes()
+    assert (depth.ready, depth.in_flight) == (1, 0)
+
+
+async def test_gauges_follow_the_queue_and_rest_when_it_is_empty(world: World) -> None:
+    world.host.script = [None]
+    await world.publish(*(event(i) for i in range(6)))
+    await world.clock.advance(5.1)
+    assert metrics.queue_depth.labels("f")._value.get() == 6
+    assert metrics.queue_age.labels("f")._value.get() >= 5
+    for number in range(6):
+        world.host.runs[number].end(GOOD)
+        await world.clock.settle(60)
+    await world.clock.advance(5.1)
+    assert metrics.queue_depth.labels("f")._value.get() == 0
+    assert len(world.tasks) == 1  # the reader alone: nothing polls an empty queue
+
+
+async def test_after_stop_a_drain_waits_for_no_pause(world: World) -> None:
+    world.host.script = [ServiceException()]
+    await world.publish(event())
+    assert len(world.tasks) > 1
+    await world.lanes.stop()
+    await world.clock.settle()
+    assert len(world.tasks) == 1
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_what_was_read_while_stopping_goes_back_and_a_closed_queue_kills_no_task(closed: bool) -> None:
+    died: list[str] = []
+    world = World(tasks=Tasks("test", on_death=lambda name, _: died.append(name)))
+    waiting = 0
+    together = asyncio.Event()
+    delay = world.queue.delay
+
+    async def slow(delivery: Delivery, event: Event) -> None:
+        nonlocal waiting
+        if closed:
+            raise EventQueueUnavailable("closed")
+        waiting += 1
+        if waiting == 2:
+            together.set()
+        await together.wait()
+        await delay(delivery, event)
+
+    world.queue.delay = slow  # type: ignore[method-assign]
+    world.functions["g"] = function("g", uid="uid-g")
+    consume = world.queue.consume
+
+    async def late(room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+        deliveries = await consume(room, wait=wait)
+        await world.lanes.stop()
+        return deliveries
+
+    world.queue.consume = late  # type: ignore[method-assign]
+    await world.publish(event(1), event(2, lane="uid-g", name="g"))
+    world.tasks.forever("lanes", world.lanes.run())
+    await world.clock.settle(60)
+    ready = [(depth.ready, depth.in_flight) for depth in await world.queue.lanes()]
+    assert ready == ([(0, 1)] * 2 if closed else [(1, 0)] * 2)
+    assert world.host.invocations == []
+    assert died == []
+    await world.tasks.drain(0)
