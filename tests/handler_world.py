@@ -13,11 +13,13 @@ from lambent.gateway.services import Call, Services
 from lambent.kernel.blobs.memory import MemoryBlobs
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import InvalidParameterValueException
+from lambent.kernel.events import FailingTarget
 from lambent.kernel.models import Archive, Function, FunctionVersion, VersionKey
-from lambent.kernel.ports import Clock, Dispatcher, EnvironmentHost, EventQueue, FunctionStore, LogStore
+from lambent.kernel.ports import Clock, EnvironmentHost, EventQueue, FunctionStore, LogStore
 from lambent.kernel.settings import Settings
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.tasks import Tasks
+from lambent.scheduler.dispatcher import LocalDispatcher
 
 ROLE = "arn:aws:iam::123456789012:role/r"
 NOT_A_ZIP = b"not a zip"
@@ -101,6 +103,10 @@ class World:
         self.tasks = Tasks("world", on_death=lambda name, why: self.deaths.append((name, why)))
         self.s3: dict[tuple[str, str, str | None], bytes] = {}
         self.warnings: list[str] = []
+        self.target_problems: dict[str, str] = {}
+        self.failing: list[FailingTarget] = []
+        self.dead_letters: list[tuple[str, int]] = []
+        self.dispatcher = LocalDispatcher("executor", 1000, self.clock, strict=True)
         self.urls = CodeUrls(b"key", self.clock)
         self.services = Services(
             settings=Settings.model_validate(
@@ -111,13 +117,20 @@ class World:
             code=self.code,
             queue=cast(EventQueue, self.queue),
             host=cast(EnvironmentHost, self.host),
-            dispatcher=cast(Dispatcher, None),
+            dispatcher=self.dispatcher,
             logs=cast(LogStore, None),
             clock=clock or self.clock,
             tasks=self.tasks,
             code_urls=self.urls,
             fetch_s3=self._fetch_s3,
+            target_problem=lambda target: self.target_problems.get(target.arn),
+            failing_targets=lambda: self.failing,
+            take_dead_letters=self._take_dead_letters,
         )
+
+    async def _take_dead_letters(self, function: Function, limit: int) -> int:
+        self.dead_letters.append((function.name, limit))
+        return 3
 
     async def _fetch_s3(self, bucket: str, key: str, version: str | None) -> bytes:
         return self.s3[bucket, key, version]

@@ -5,11 +5,13 @@ from typing import Any
 
 from lambent.kernel.models import (
     Archive,
+    EventInvokeConfig,
     Function,
     FunctionVersion,
     LayerUse,
     LayerVersion,
     LoggingConfig,
+    RecursiveLoop,
     State,
     Trigger,
     UpdateStatus,
@@ -60,6 +62,7 @@ def full_function() -> Function:
             LayerUse("arn:aws:lambda:us-east-1:000000000000:layer:fonts:1", archive(6, "ef" * 32)),
         ),
         logging=LoggingConfig("/aws/lambda/full", "JSON", "DEBUG", "WARN"),
+        dead_letter="arn:aws:sqs:us-east-1:000000000000:dead",
         state=State.ACTIVE,
         state_reason="The function is being created.",
         state_reason_code="Creating",
@@ -74,7 +77,21 @@ def full_function() -> Function:
         serving=dataclasses.replace(latest, generation=6, environment=None, layers=()),
         tags={"team": "bilder", "cost:center": "4711 ü"},
         reserved_concurrency=0,
+        event_invoke={"$LATEST": event_invoke()},
+        recursive_loop=RecursiveLoop.ALLOW,
     )
+
+
+def event_invoke(**changes: Any) -> EventInvokeConfig:
+    """An event-invoke configuration with every field set; `changes` are fields."""
+    full = EventInvokeConfig(
+        last_modified=1_769_860_800.75,
+        maximum_retry_attempts=0,
+        maximum_event_age=60,
+        on_success="arn:aws:sqs:us-east-1:000000000000:good",
+        on_failure="arn:aws:s3:::failures",
+    )
+    return dataclasses.replace(full, **changes)
 
 
 def layer(name: str = "pillow", **changes: Any) -> LayerVersion:

@@ -196,3 +196,47 @@ async def test_a_blob_that_cannot_be_deleted_does_not_keep_the_others(
     monkeypatch.setattr(Path, "unlink", refuse_one)
     assert await blobs.collect(frozenset(), untouched_seconds=5) == 2
     assert [await blobs.exists(digest) for digest in digests] == [False, True, False]
+
+
+async def test_a_named_blob_comes_back_until_it_is_deleted(blobs: BlobStore) -> None:
+    await blobs.put_named("uid-1/request.1", b"one")
+    await blobs.put_named("uid-1/request.2", b"")
+    assert await blobs.get_named("uid-1/request.1") == b"one"
+    assert await blobs.get_named("uid-1/request.2") == b""
+    await blobs.delete_named("uid-1/request.1")
+    await blobs.delete_named("uid-1/request.1")
+    with pytest.raises(ResourceNotFoundException):
+        await blobs.get_named("uid-1/request.1")
+    assert list(await blobs.named(untouched_seconds=0)) == ["uid-1/request.2"]
+
+
+async def test_named_blobs_are_listed_by_age_and_never_collected(blobs: BlobStore, clock: TestClock) -> None:
+    await blobs.put_named("a/old", b"x")
+    await clock.advance(60)
+    await blobs.put_named("b/new", b"y")
+    assert list(await blobs.named(untouched_seconds=60)) == ["a/old"]
+    await blobs.delete_named("a/old")
+    await blobs.put_named("a/again", b"z")
+    assert await blobs.collect(frozenset(), untouched_seconds=0) == 0
+    assert list(await blobs.named(untouched_seconds=0)) == ["a/again", "b/new"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "file", "../x/y", "a/../b", "a/b/c", ".hidden/x", "a/.", "a\n/b", "a/" + "x" * 201]
+)
+async def test_a_name_that_is_none_of_ours_is_refused(blobs: BlobStore, name: str) -> None:
+    with pytest.raises(ResourceNotFoundException):
+        await blobs.get_named(name)
+
+
+async def test_a_named_blob_that_was_touched_is_not_deleted_as_old(blobs: BlobStore, clock: TestClock) -> None:
+    await blobs.put_named("a/x", b"x")
+    await clock.advance(60)
+    await blobs.touch_named("a/x")
+    await blobs.touch_named("a/never")
+    await blobs.delete_named("a/x", untouched_seconds=60)
+    assert await blobs.get_named("a/x") == b"x"
+    assert list(await blobs.named(untouched_seconds=60)) == []
+    await clock.advance(60)
+    await blobs.delete_named("a/x", untouched_seconds=60)
+    assert list(await blobs.named(untouched_seconds=0)) == []

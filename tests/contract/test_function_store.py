@@ -5,7 +5,7 @@ slot."""
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import redis.asyncio
@@ -17,7 +17,7 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import Function
+from lambent.kernel.models import EventInvokeConfig, Function, RecursiveLoop
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.redis import RedisStore
 
@@ -71,11 +71,10 @@ async def test_of_two_creates_at_once_one_wins(store: AnyStore) -> None:
 async def test_replace_writes_when_the_revision_is_the_expected_one(store: AnyStore) -> None:
     await store.create(samples.full_function())
     latest = samples.version("full", revision_id="r2", generation=8)
-    changed = dataclasses.replace(
-        samples.full_function(), latest=latest, serving=None, reserved_concurrency=None
-    )
-    await store.replace(changed, expect_revision=samples.full_function().latest.revision_id)
-    assert await store.get("full") == changed
+    changed = dataclasses.replace(samples.full_function(), latest=latest, serving=None)
+    beside = dataclasses.replace(changed, tags={}, reserved_concurrency=None, event_invoke={})
+    await store.replace(beside, expect_revision=samples.full_function().latest.revision_id)
+    assert await store.get("full") == changed, "what has a setter of its own stays"
 
 
 async def test_replace_after_another_change_changes_nothing(store: AnyStore) -> None:
@@ -282,3 +281,63 @@ async def test_a_client_that_is_given_stays_its_owners(redis_url: str) -> None:
         await store.create(samples.function())
         await store.close()
         assert await client.dbsize() > 0
+
+
+async def test_reserved_concurrency_is_set_and_removed_without_a_new_revision(store: AnyStore) -> None:
+    await store.create(samples.function())
+    for slots in (0, 7, None):
+        await store.set_reserved_concurrency("f", slots)
+        assert await store.get("f") == dataclasses.replace(samples.function(), reserved_concurrency=slots)
+
+
+async def test_recursive_loop_is_set(store: AnyStore) -> None:
+    await store.create(samples.function())
+    for loop in (RecursiveLoop.ALLOW, RecursiveLoop.TERMINATE):
+        await store.set_recursive_loop("f", loop)
+        assert await store.get("f") == dataclasses.replace(samples.function(), recursive_loop=loop)
+
+
+async def test_event_invoke_configurations_are_kept_by_qualifier(store: AnyStore) -> None:
+    await store.create(samples.function())
+    one, two = samples.event_invoke(), samples.event_invoke(on_failure=None, maximum_event_age=None)
+    assert await store.set_event_invoke("f", "$LATEST", lambda before: one) == one
+    assert await store.set_event_invoke("f", "live", lambda before: two) == two
+    stored = await store.get("f")
+    assert stored is not None and stored.event_invoke == {"$LATEST": one, "live": two}
+    assert await store.set_event_invoke("f", "$LATEST", lambda before: None) is None
+    stored = await store.get("f")
+    assert stored is not None and stored.event_invoke == {"live": two}
+
+
+async def test_changes_of_one_configuration_at_once_lose_none(store: AnyStore) -> None:
+    await store.create(samples.function())
+
+    empty = EventInvokeConfig(last_modified=1.0)
+    members = {"maximum_retry_attempts": 1, "maximum_event_age": 61, "on_success": "a", "on_failure": "b"}
+
+    def setting(member: str) -> Callable[[EventInvokeConfig | None], EventInvokeConfig]:
+        return lambda before: dataclasses.replace(before or empty, **{member: members[member]})  # type: ignore[arg-type]
+
+    await asyncio.gather(*(store.set_event_invoke("f", "$LATEST", setting(member)) for member in members))
+    stored = await store.get("f")
+    assert stored is not None
+    assert stored.event_invoke["$LATEST"] == EventInvokeConfig(1.0, 1, 61, "a", "b")
+
+
+async def test_what_is_set_on_a_function_that_is_gone_is_not_found(store: AnyStore) -> None:
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_reserved_concurrency("gone", 1)
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_recursive_loop("gone", RecursiveLoop.ALLOW)
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_event_invoke("gone", "$LATEST", lambda before: samples.event_invoke())
+
+
+async def test_setters_tell_of_their_changes(store: AnyStore) -> None:
+    await store.create(samples.function())
+    heard: list[str] = []
+    store.on_change(heard.append)
+    await store.set_reserved_concurrency("f", 1)
+    await store.set_recursive_loop("f", RecursiveLoop.ALLOW)
+    await store.set_event_invoke("f", "$LATEST", lambda before: samples.event_invoke())
+    assert heard.count("f") >= 3

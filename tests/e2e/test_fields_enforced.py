@@ -7,6 +7,7 @@ import base64
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.request import urlopen
 
@@ -412,3 +413,60 @@ def test_client_context(functions: Functions, made: Callable[..., str]) -> None:
     encoded = base64.b64encode(json.dumps(context).encode()).decode()
     assert functions.invoke(name, ClientContext=encoded).result == [{"k": "grün"}, {"e": "1"}, "t"]
     assert functions.invoke(name).result is None, "and the next one has none"
+
+
+# ---- concurrency and loops ---------------------------------------------------------------------------------
+
+
+def test_reserved_concurrent_executions(made: Callable[..., str], functions: Functions) -> None:
+    """Of more at once than are reserved the rest is throttled; with none reserved all; without a limit
+    nobody."""
+    name = made("import time\ndef handler(event, context):\n    time.sleep(2)\n")
+    aws = functions.aws
+    aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
+    assert aws.get_function(FunctionName=name)["Concurrency"] == {"ReservedConcurrentExecutions": 2}
+
+    def outcome(_: int) -> str:
+        try:
+            Functions(functions.server).invoke(name)
+        except ClientError as failure:
+            return str(failure.response["Reason"])
+        return "ran"
+
+    with ThreadPoolExecutor(5) as threads:
+        outcomes = sorted(threads.map(outcome, range(5)))
+    assert outcomes == ["ReservedFunctionConcurrentInvocationLimitExceeded"] * 3 + ["ran"] * 2
+    aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    assert outcome(0) == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    aws.delete_function_concurrency(FunctionName=name)
+    assert outcome(0) == "ran"
+
+
+def test_recursive_loop(made: Callable[..., str], functions: Functions) -> None:
+    """A chain of calls in which a function has been called 16 times calls it no more, unless it may."""
+    name = made(
+        """
+        import os
+        def handler(event, context):
+            return os.environ["_X_AMZN_TRACE_ID"]
+        """
+    )
+
+    def call(trace: str) -> str:
+        status, _, body = request(
+            functions.server,
+            "POST",
+            f"/2015-03-31/functions/{name}/invocations",
+            headers={"X-Amzn-Trace-Id": trace},
+        )
+        assert status in (200, 400), body
+        return json.loads(body) if status == 200 else f"400 {json.loads(body)['Type']}"
+
+    trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"
+    for number in range(1, 17):
+        trace = call(trace)
+        assert trace.endswith(f":{number}") and "Lineage=" in trace
+    assert call(trace) == "400 User"
+    assert call("Root=1-5759e988-bd862e3fe1be46a994272793").endswith(":1")
+    functions.aws.put_function_recursion_config(FunctionName=name, RecursiveLoop="Allow")
+    assert call(trace).endswith(":17")

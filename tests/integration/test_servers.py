@@ -31,6 +31,7 @@ class Parent:
         self.redis = OwnRedis(
             folder / "redis",
             instance=f"t{os.getpid()}",
+            memory_mb=256,
             clock=SystemClock(),
             tasks=self.tasks,
             on_crash=lambda name, restarts: self.crashed.set(),

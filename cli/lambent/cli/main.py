@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lambent.cli.client import Endpoint, Failed, Lambda, call, err, out, say, show, told
+from lambent.cli.queue_commands import queue
 
 app = typer.Typer(
     name="lambent",
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 trigger = typer.Typer(no_args_is_help=True, help="What invokes functions: objects of an S3 bucket.")
 app.add_typer(trigger, name="trigger")
+app.add_typer(queue, name="queue")
 
 Name = Annotated[str, typer.Argument(help="The function's name.", show_default=False)]
 

@@ -92,13 +92,15 @@ def _version(text: str) -> Version | None:
 
 class OwnRedis:
     """`folder` is this server's own, as `<data folder>/redis`; `instance` keeps the sockets of several data
-    folders apart. `on_crash(name, restarts)` and `on_up()` tell of crashes and of the way back."""
+    folders apart. Beyond `memory_mb` it refuses what would take more. `on_crash(name, restarts)` and
+    `on_up()` tell of crashes and of the way back."""
 
     def __init__(
         self,
         folder: Path,
         *,
         instance: str,
+        memory_mb: int,
         clock: Clock,
         tasks: Tasks,
         on_crash: Callable[[str, int], None] | None = None,
@@ -107,6 +109,7 @@ class OwnRedis:
     ) -> None:
         self._folder = folder
         self._instance = instance
+        self._memory_mb = memory_mb
         self._clock = clock
         self._tasks = tasks
         self._callbacks = (on_crash, on_up)
@@ -136,7 +139,7 @@ class OwnRedis:
         command = Command(
             name=engine.name,
             program=engine.program,
-            arguments=_arguments(self._folder, self._socket),
+            arguments=_arguments(self._folder, self._socket, self._memory_mb),
             folder=self._folder,
             probe=self._probe,
             # glibc's arenas cost memory, and the server needs nothing of our environment.
@@ -225,7 +228,7 @@ def _choose(found: list[Engine], noted: tuple[str, Version] | None, folder: Path
     )
 
 
-def _arguments(folder: Path, socket: Path) -> list[str]:
+def _arguments(folder: Path, socket: Path, memory_mb: int) -> list[str]:
     # No TCP port, every write fsynced before its answer, no eviction, nothing that is not in the AOF.
     options = {
         "port": "0",
@@ -237,6 +240,7 @@ def _arguments(folder: Path, socket: Path) -> list[str]:
         "appendfsync": "always",
         "no-appendfsync-on-rewrite": "no",
         "save": "",
+        "maxmemory": f"{memory_mb}mb",
         "maxmemory-policy": "noeviction",
         # A full disk refuses writes, and takes them again once there is room.
         "stop-writes-on-bgsave-error": "yes",

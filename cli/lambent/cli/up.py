@@ -24,11 +24,12 @@ from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_fo
 from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts
+from lambent.cli.wiring_events import redis_memory_mb
 from lambent.executor.drivers.base import Reachable
 from lambent.executor.drivers.sandbox.reachable import reachable_from_urls
 from lambent.executor.variables import Credentials
 from lambent.gateway import collector
-from lambent.gateway.handlers import lifecycle
+from lambent.gateway.handlers import concurrency, lifecycle
 from lambent.kernel import log
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import LambdaError
@@ -116,7 +117,11 @@ class Up:
         redis_url = settings.redis_url
         if redis_url is None:
             redis = OwnRedis(
-                folder.folder("redis"), instance=folder.instance, clock=self._clock, tasks=self._tasks
+                folder.folder("redis"),
+                instance=folder.instance,
+                memory_mb=redis_memory_mb(settings),
+                clock=self._clock,
+                tasks=self._tasks,
             )
             redis_url = await redis.start()
         try:
@@ -206,11 +211,13 @@ class Up:
                 await self._open(parts)
                 for each, name in zip(listeners, ("API", "functions' relay"), strict=True):
                     await each.start(self._tasks, name)
-                self._forever("lanes", parts.lanes.run())
+                self._forever("queue feed", parts.events.feed.run())
+                self._forever("queue upkeep", parts.events.upkeep.run())
                 if parts.sweep is not None:
                     self._forever("S3 sweep", parts.sweep.run())
                 self._forever("S3 marks", parts.marks.run())
                 self._forever("collector", collector.run(parts.services))
+                await concurrency.restore(parts.services)
                 resumed = await lifecycle.resume(parts.services)
                 if resumed:
                     _log.info("Went on with functions that the last stop cut off.", count=resumed)
@@ -268,6 +275,7 @@ class Up:
         await parts.host.close()
         left = max(until - self._clock.monotonic(), _ANSWER_SECONDS)
         await answered(listeners, self._tasks, seconds=left, cut_short=self._signalled)
+        parts.events.clients.close()
         await parts.queue.close()
         try:
             await parts.marks.flush()  # else the last seconds' objects would come twice
@@ -281,7 +289,7 @@ class Up:
         self._signalled.clear()
 
         async def drained() -> None:
-            await asyncio.gather(parts.lanes.stop(), parts.host.drain(seconds))
+            await asyncio.gather(parts.events.feed.stop(), parts.host.drain(seconds))
 
         async def again() -> None:
             await self._signalled.wait()

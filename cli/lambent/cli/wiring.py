@@ -1,11 +1,13 @@
 """The one place where ports meet adapters; no decision but which adapter stands behind which port."""
 
+import functools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lambent.cli.wiring_events import EventParts, make_event_parts, make_queue, target_problem
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
@@ -29,8 +31,8 @@ from lambent.kernel.settings import Settings
 from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.tasks import Tasks
+from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
-from lambent.scheduler.lanes import Lanes
 from lambent.scheduler.queue import KombuEventQueue
 from lambent.scheduler.sources.s3 import S3Sweep, s3_listing
 
@@ -62,7 +64,8 @@ class Parts:
     trees: Trees
     runtimes: Runtimes
     host: Host
-    lanes: Lanes
+    dispatcher: LocalDispatcher
+    events: EventParts
     marks: Marks
     sweep: S3Sweep | None
     s3_events: S3Events
@@ -97,25 +100,26 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     store = RedisStore(place.redis_url, shards=settings.shards)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
     blobs = DirectoryBlobs(settings.data_dir / "blobs")
-    queue = KombuEventQueue(place.redis_url, consumer_name=place.instance, shards=settings.shards)
+    queue = make_queue(settings, place.redis_url, instance=place.instance, blobs=blobs)
     trees = Trees(settings.data_dir / "trees", blobs)
     runtimes = Runtimes(settings.data_dir, settings.runtime_match)
     host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs)
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
-    lanes = Lanes(
+    events = make_event_parts(
+        settings,
         queue=queue,
+        store=store,
+        functions=functions,
         dispatcher=dispatcher,
         host=host,
-        resolve=functions.get,
-        look=store.get,
+        credentials=place.credentials,
+        endpoints=place.endpoints,
         clock=clock,
         tasks=tasks,
-        region=settings.region,
-        account=settings.account_id,
     )
-    dispatcher.freed.append(lanes.freed)
+    dispatcher.freed.append(events.lanes.freed)
     marks = Marks(store, clock)
     sweep = _make_sweep(settings, place, store=store, queue=queue, marks=marks)
     services = Services(
@@ -131,6 +135,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         tasks=tasks,
         code_urls=CodeUrls(place.code_key, clock),
         fetch_s3=make_fetch_s3(_code_source(settings, place)),
+        target_problem=functools.partial(target_problem, settings, events.access),
+        failing_targets=events.outcomes.failing,
+        take_dead_letters=DeadLetterReader(events.clients, queue, clock).take,
         no_triggers=place.no_triggers,
     )
     on_lost: Callable[[], None] | None = sweep.wake if sweep is not None else None
@@ -154,7 +161,8 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         trees=trees,
         runtimes=runtimes,
         host=host,
-        lanes=lanes,
+        dispatcher=dispatcher,
+        events=events,
         marks=marks,
         sweep=sweep,
         s3_events=s3_events,

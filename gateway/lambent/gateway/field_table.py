@@ -18,6 +18,10 @@ def _handled(name: str) -> Enforced:
     return Enforced(f"tests/unit/gateway/test_handlers_functions.py::test_{name}")
 
 
+def _delivered(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_outcomes.py::test_{name}")
+
+
 _FUNCTION_NAME = _handled("a_function_may_be_named_in_every_form")
 _QUALIFIER = Refused(
     "published versions and aliases are not built, so only $LATEST exists. Leave Qualifier out.",
@@ -72,9 +76,7 @@ _CONFIGURATION: Fields = {
         "VPCs are not built, and no security group would be applied. Leave VpcConfig out.", unless=([],)
     ),
     "VpcConfig.Ipv6AllowedForDualStack": Refused("VPCs are not built. Leave VpcConfig out.", unless=(False,)),
-    "DeadLetterConfig.TargetArn": Refused(
-        "dead-letter queues are not built, and failed events would not get there. Leave it out.", unless=("",)
-    ),
+    "DeadLetterConfig.TargetArn": _delivered("a_failed_event_goes_to_the_dead_letter_queue"),
     "Environment.Variables": _enforced("environment_variables"),
     "KMSKeyArn": _KMS,
     "TracingConfig.Mode": Refused(
@@ -120,7 +122,18 @@ _LAYER_VERSION: Fields = {
     "LayerName": _enforced("layer_name_in_every_form"),
     "VersionNumber": _enforced("layer_version_number"),
 }
+_WHOLE_FUNCTION: Fields = {"FunctionName": _FUNCTION_NAME}
 _ONE_FUNCTION: Fields = {"FunctionName": _FUNCTION_NAME, "Qualifier": _QUALIFIER}
+
+
+_EVENT_INVOKE: Fields = {
+    **_ONE_FUNCTION,
+    "MaximumRetryAttempts": _delivered("retries_are_as_many_as_configured"),
+    "MaximumEventAgeInSeconds": _delivered("an_event_that_is_too_old_is_given_up"),
+    "DestinationConfig.OnSuccess.Destination": _delivered("outcomes_go_to_their_destinations"),
+    "DestinationConfig.OnFailure.Destination": _delivered("outcomes_go_to_their_destinations"),
+}
+_PAGED = Enforced("tests/unit/gateway/test_handlers_event_invoke.py::test_a_list_pages_by_qualifier")
 
 
 def _under(prefix: str, fields: Fields) -> Fields:
@@ -167,6 +180,19 @@ TABLE: Mapping[str, Fields] = {
         "Marker": _MARKER,
         "MaxItems": _MARKER,
     },
+    "PutFunctionConcurrency": {
+        **_WHOLE_FUNCTION,
+        "ReservedConcurrentExecutions": _enforced("reserved_concurrent_executions"),
+    },
+    "GetFunctionConcurrency": _WHOLE_FUNCTION,
+    "DeleteFunctionConcurrency": _WHOLE_FUNCTION,
+    "PutFunctionRecursionConfig": {**_WHOLE_FUNCTION, "RecursiveLoop": _enforced("recursive_loop")},
+    "GetFunctionRecursionConfig": _WHOLE_FUNCTION,
+    "PutFunctionEventInvokeConfig": _EVENT_INVOKE,
+    "UpdateFunctionEventInvokeConfig": _EVENT_INVOKE,
+    "GetFunctionEventInvokeConfig": _ONE_FUNCTION,
+    "ListFunctionEventInvokeConfigs": {**_WHOLE_FUNCTION, "Marker": _PAGED, "MaxItems": _PAGED},
+    "DeleteFunctionEventInvokeConfig": _ONE_FUNCTION,
     "PublishLayerVersion": {
         **_under("Content", _CODE),
         "LayerName": _enforced("layer_name_in_every_form"),

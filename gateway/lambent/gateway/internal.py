@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qsl
 
-from lambent.gateway import parity, triggers
+from lambent.gateway import parity, queue_admin, triggers
 from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import Reply
 from lambent.gateway.s3_events import S3Events
@@ -36,11 +36,20 @@ _LOG_PAGE = 1000
 _LOG_STEP = 1.0
 # Not str.isdigit, which takes what int and float do not ("\u00b2").
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_COUNT = re.compile(r"[0-9]{1,6}")
 _EPOCH = re.compile(r"[0-9]{1,15}")
 
 
 def _json(value: Any, status: int = 200) -> Reply:
     return Reply(status, list(_JSON), json.dumps(value).encode() + b"\n")
+
+
+def _object(body: bytes) -> Any:
+    """Raises InvalidParameterValueException for what is not JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidParameterValueException("The body must be a JSON object.") from None
 
 
 class Routes:
@@ -66,6 +75,11 @@ class Routes:
             ("GET", "/_lambent/parity"): self._parity,
             ("GET", "/_lambent/logs"): self._logs,
             ("GET", "/_lambent/runtimes"): self._list_runtimes,
+            ("GET", "/_lambent/queue"): self._queue,
+            ("GET", "/_lambent/queue/items"): self._peek,
+            ("DELETE", "/_lambent/queue/items"): self._purge,
+            ("POST", "/_lambent/queue/redrive"): self._redrive,
+            ("POST", "/_lambent/queue/replay"): self._replay,
             ("GET", "/_lambent/triggers"): self._list_triggers,
             ("POST", "/_lambent/triggers"): self._add_trigger,
             ("DELETE", "/_lambent/triggers"): self._remove_trigger,
@@ -132,15 +146,42 @@ class Routes:
             if lines or left <= _LOG_STEP:
                 return lines, cursor
 
+    async def _queue(self, query: Query, body: bytes) -> Reply:
+        return _json(await queue_admin.depths(self._services))
+
+    async def _peek(self, query: Query, body: bytes) -> Reply:
+        limit = query.get("limit", "10")
+        if not _COUNT.fullmatch(limit):
+            raise InvalidParameterValueException("limit must be a number.")
+        line = query.get("line", "lane")
+        return _json(await queue_admin.peek(self._services, query.get("function", ""), line, int(limit)))
+
+    async def _purge(self, query: Query, body: bytes) -> Reply:
+        if "line" not in query:
+            raise InvalidParameterValueException("Say what to drop: line=lane, line=outcomes or line=dead.")
+        return _json(await queue_admin.purge(self._services, query.get("function", ""), query["line"]))
+
+    async def _redrive(self, query: Query, body: bytes) -> Reply:
+        asked = queue_admin.members(
+            _object(body), {"function": str, "limit": int, "from_dead_letter_queue": bool}
+        )
+        moved = await queue_admin.redrive(
+            self._services,
+            asked.get("function", ""),
+            asked.get("limit", queue_admin.MAX_MOVED),
+            from_queue=asked.get("from_dead_letter_queue", False),
+        )
+        return _json(moved)
+
+    async def _replay(self, query: Query, body: bytes) -> Reply:
+        asked = queue_admin.members(_object(body), {"request_id": str})
+        return _json(await queue_admin.replay(self._services, asked.get("request_id", "")))
+
     async def _list_triggers(self, query: Query, body: bytes) -> Reply:
         return _json({"triggers": await triggers.list_triggers(self._services)})
 
     async def _add_trigger(self, query: Query, body: bytes) -> Reply:
-        try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError):
-            raise InvalidParameterValueException("The body must be a JSON object.") from None
-        return _json(await triggers.add_trigger(self._services, asked), 201)
+        return _json(await triggers.add_trigger(self._services, _object(body)), 201)
 
     async def _remove_trigger(self, query: Query, body: bytes) -> Reply:
         return _json(await triggers.remove_trigger(self._services, query.get("id", "")))

@@ -18,15 +18,16 @@ from pydantic_core import from_json
 
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
-from lambent.kernel import metrics
+from lambent.kernel import lineage, metrics
 from lambent.kernel.arn import LATEST, function_arn, parse_function
 from lambent.kernel.errors import (
     InvalidRequestContentException,
+    RecursiveInvocationException,
     RequestEntityTooLargeException,
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, State
+from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, State
 from lambent.kernel.ports import Dispatcher, Lease
 
 MAX_SYNC = 6_291_456
@@ -100,12 +101,26 @@ class Invoker:
             )
         if kind == "DryRun":
             return Invoked(204, executed_version=target.version)
+        assert function is not None
         trace = trace_id or new_trace_id()
+        arn = self._arn(target.name, None)
         if kind == "Event":
             await self._publish(target, qualifier, payload, request_id, trace)
             return Invoked(202, executed_version=None)
-        assert function is not None
-        return await self._run(function, target, qualifier, payload, request_id, trace, params)
+        if function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(trace, arn):
+            metrics.recursive_dropped.labels(metrics.function_label(target.name)).inc()
+            raise RecursiveInvocationException()
+        context = params.get("ClientContext")
+        invocation = Invocation(
+            request_id=request_id,
+            target=target,
+            invoked_arn=self._arn(target.name, qualifier) if qualifier else arn,
+            payload=payload,
+            trace_id=lineage.followed(trace, arn),
+            client_context=_client_context(context) if context else None,
+            want_log_tail=params.get("LogType") == "Tail",
+        )
+        return await self._run(function, invocation, trace)
 
     def _named(self, text: str, qualifier: str | None) -> tuple[str, str | None]:
         if ":" not in text:
@@ -152,34 +167,15 @@ class Invoker:
         )
         metrics.events_received.labels(metrics.function_label(target.name)).inc()
 
-    async def _run(
-        self,
-        function: Function,
-        target: FunctionVersion,
-        qualifier: str | None,
-        payload: bytes,
-        request_id: str,
-        trace: str,
-        params: Mapping[str, Any],
-    ) -> Invoked:
-        context = params.get("ClientContext")
-        want_tail = params.get("LogType") == "Tail"
-        invocation = Invocation(
-            request_id=request_id,
-            target=target,
-            invoked_arn=self._arn(target.name, qualifier),
-            payload=payload,
-            trace_id=trace,
-            client_context=_client_context(context) if context else None,
-            want_log_tail=want_tail,
-        )
-        dispatcher = self._services.dispatcher
+    async def _run(self, function: Function, invocation: Invocation, trace: str) -> Invoked:
+        """`trace`: the header as the caller sees it."""
+        dispatcher, target = self._services.dispatcher, invocation.target
         lease = await dispatcher.acquire(function, target, holder=_HOLDER)
         run = self._services.host.invoke(invocation, lease)
         # The slot is free at the report, whatever becomes of this caller.
         run.report.add_done_callback(functools.partial(_release, dispatcher, lease))
         response = await run.response
-        log = (await run.report).log_tail if want_tail else None
+        log = (await run.report).log_tail if invocation.want_log_tail else None
         return Invoked(200, response.payload, response.function_error, target.version, log, trace)
 
 

@@ -1,10 +1,13 @@
 """What a handler is given: the ports and the facts of one call, because handlers hold no state of their own."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lambent.gateway.code_urls import CodeUrls
+from lambent.kernel.events import FailingTarget
+from lambent.kernel.models import Function
 from lambent.kernel.ports import (
     BlobStore,
     Clock,
@@ -16,14 +19,18 @@ from lambent.kernel.ports import (
     LogStore,
 )
 from lambent.kernel.settings import Settings
+from lambent.kernel.targets import Target
 from lambent.kernel.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The ports that the gateway works with. `fetch_s3(bucket, key, version) -> bytes` reads a code source;
-    it raises InvalidParameterValueException with AWS's text. `no_triggers`: why no S3 server tells us of its
-    objects, and what to do; None when one does."""
+    it raises InvalidParameterValueException with AWS's text. `target_problem`: why outcomes of events can't be
+    delivered to a target, and what to do; None when they can. `failing_targets`: those that take nothing now.
+    `take_dead_letters(function, limit)` makes events of a function's dead-letter queue's messages; how many; it
+    raises LambdaError. `no_triggers`: why no S3 server tells us of its
+    objects, and what to do; None when one does. `reserving` is held by who changes a reservation."""
 
     settings: Settings
     store: FunctionStore
@@ -37,7 +44,11 @@ class Services:
     tasks: Tasks
     code_urls: CodeUrls
     fetch_s3: Callable[[str, str, str | None], Awaitable[bytes]]
+    target_problem: Callable[[Target], str | None]
+    failing_targets: Callable[[], Sequence[FailingTarget]]
+    take_dead_letters: Callable[[Function, int], Awaitable[int]]
     no_triggers: str | None = None
+    reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(slots=True)

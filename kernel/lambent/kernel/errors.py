@@ -173,6 +173,7 @@ class EventQueueUnavailable(ServiceException):
     """The event was not accepted: the event queue's server does not answer. Send it again; nothing was stored."""  # noqa: E501
 
     status = 503
+    certain: bool = False  # nothing was stored; else it may have been, and only the answer was lost
 
     @property
     def code(self) -> str:

@@ -58,6 +58,46 @@ events_dropped = Counter(
     ("function",),
     registry=REGISTRY,
 )
+event_age = Histogram(
+    "lambent_async_event_age_seconds",
+    "From the acceptance of an event to the start of an attempt (AWS: AsyncEventAge).",
+    ("function",),
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 120, 300, 900, 3600, 21600),
+    registry=REGISTRY,
+)
+recursive_dropped = Counter(
+    "lambent_recursive_invocations_dropped_total",
+    "Invocations stopped in a chain in which the function had called itself too often.",
+    ("function",),
+    registry=REGISTRY,
+)
+destination_failures = Counter(
+    "lambent_destination_delivery_failures_total",
+    "Tries to send an outcome to a destination that failed (AWS: DestinationDeliveryFailures).",
+    ("function",),
+    registry=REGISTRY,
+)
+dead_letter_errors = Counter(
+    "lambent_dead_letter_errors_total",
+    "Tries to send an event to a dead-letter queue that failed (AWS: DeadLetterErrors).",
+    ("function",),
+    registry=REGISTRY,
+)
+dead_discarded = Counter(
+    "lambent_dead_events_discarded_total",
+    "Events that were given up, had no target, and went beyond what is kept of them.",
+    ("function",),
+    registry=REGISTRY,
+)
+queue_outcomes = Gauge(
+    "lambent_queue_outcomes", "Outcome records on their way to their targets.", ("function",), registry=REGISTRY
+)
+queue_dead = Gauge(
+    "lambent_queue_dead",
+    "Events that were given up and are kept for a redrive.",
+    ("function",),
+    registry=REGISTRY,
+)
 queue_depth = Gauge(
     "lambent_queue_depth", "Events waiting or in flight, by lane.", ("function",), registry=REGISTRY
 )

@@ -90,6 +90,7 @@ class FunctionVersion:
     environment: Mapping[str, str] | None = None
     layers: tuple[LayerUse, ...] = ()
     logging: LoggingConfig = field(default_factory=lambda: LoggingConfig(log_group=""))
+    dead_letter: str | None = None
     state: State = State.PENDING
     state_reason: str | None = None
     state_reason_code: str | None = None
@@ -112,9 +113,29 @@ class VersionKey:
 
 
 @dataclass(frozen=True, slots=True)
+class EventInvokeConfig:
+    """AWS: FunctionEventInvokeConfig of one qualifier. None: not set, and AWS's default holds (2 retries, 6 h).
+    `on_success` and `on_failure` are ARNs; the age is in seconds."""
+
+    last_modified: float
+    maximum_retry_attempts: int | None = None
+    maximum_event_age: int | None = None
+    on_success: str | None = None
+    on_failure: str | None = None
+
+
+class RecursiveLoop(StrEnum):
+    """AWS: RecursiveLoop, what becomes of a function that calls itself in a chain."""
+
+    TERMINATE = "Terminate"
+    ALLOW = "Allow"
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """A function as stored. While an update is in progress `serving` holds what runs until it is done
-    (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful)."""
+    (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful).
+    `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`."""
 
     name: str
     uid: str
@@ -122,6 +143,8 @@ class Function:
     serving: FunctionVersion | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     reserved_concurrency: int | None = None
+    event_invoke: Mapping[str, EventInvokeConfig] = field(default_factory=dict)
+    recursive_loop: RecursiveLoop = RecursiveLoop.TERMINATE
 
     @property
     def to_run(self) -> FunctionVersion:
@@ -211,17 +234,6 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneDepth:
-    """A lane's numbers for operators; `oldest_age` in seconds, None when empty."""
-
-    lane: str
-    ready: int
-    in_flight: int
-    delayed: int
-    oldest_age: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Trigger:
     """Objects of a bucket invoke a function asynchronously (AWS: a bucket's LambdaFunctionConfiguration).
 
@@ -259,15 +271,16 @@ __all__ = [
     "Archive",
     "Enforcement",
     "Event",
+    "EventInvokeConfig",
     "Function",
     "FunctionVersion",
     "Invocation",
-    "LaneDepth",
     "LayerUse",
     "LayerVersion",
     "LogLine",
     "LoggingConfig",
     "Outcome",
+    "RecursiveLoop",
     "Report",
     "Response",
     "State",

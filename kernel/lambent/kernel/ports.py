@@ -5,20 +5,22 @@ tests run every adapter of a port. All errors that cross a port are `kernel.erro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from lambent.kernel.events import Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.models import (
     Archive,
     Enforcement,
     Event,
+    EventInvokeConfig,
     Function,
     FunctionVersion,
     Invocation,
-    LaneDepth,
     LayerVersion,
     LogLine,
+    RecursiveLoop,
     Report,
     Response,
     Trigger,
@@ -65,6 +67,12 @@ class Dispatcher(Protocol):
     def release(self, lease: Lease, *, slots: int = 1) -> None:
         """Gives slots back; called at the report, never at the response."""
 
+    def set_reserved(self, uid: str, slots: int | None) -> None:
+        """A function's reservation has changed (None: none); acts at once."""
+
+    def forget(self, uid: str) -> None:
+        """The function is deleted."""
+
 
 class Run(Protocol):
     """One execution under way. `response` ends when the runtime has posted its answer; `report` when the
@@ -96,40 +104,58 @@ class EnvironmentHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event taken from its lane and not yet acknowledged. `tag` is the queue's own handle."""
+    """An event, or the record of one's outcome, taken from its line and not yet acknowledged. `tag` is the
+    queue's own handle."""
 
     event: Event
     tag: str
     redelivered: bool = False
+    outcome: OutcomeRecord | None = None
 
 
 class EventQueue(Protocol):
-    """Scheduler, over kombu. An event leaves a lane only by `ack`; at least once."""
+    """Scheduler, over kombu. Each function has a lane of events, a line of outcome records and one of dead
+    events, named by its uid. Nothing leaves a line but by `ack`, `replace` or somebody's order; at least
+    once."""
 
     async def publish(self, event: Event) -> None:
         """Returns when the event is on disk. Raises EventQueueUnavailable when it was not accepted."""
 
-    async def consume(self, room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
-        """Up to room[lane] events of each lane, after at most `wait` seconds; other lanes are not read."""
+    async def consume(self, room: Room, *, wait: float) -> Sequence[Delivery]:
+        """What is there, of each line as much as there is room for, after at most `wait` seconds; lines without
+        room are not read."""
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """The events are done and go."""
+        """They are done and go."""
 
-    async def delay(self, delivery: Delivery, event: Event) -> None:
-        """In one step: `event` (with its `due`, seconds since the epoch, or None: now) in the place of the
-        delivered one."""
-
-    async def redrive(self, source: str, lane: str, *, limit: int) -> int:
-        """Moves up to `limit` events of a dead-letter line back to a lane; how many."""
+    async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
+        """In one step where the broker has one, else added before ended: `items`, each on its own line of the
+        same lane, in the place of the delivered one. One with a `due` (seconds since the epoch) waits until
+        then."""
 
     async def lanes(self) -> Sequence[LaneDepth]:
-        """Every lane that has events."""
+        """Every lane that has anything in one of its lines."""
+
+    async def peek(self, lane: str, line: Line, *, limit: int) -> Sequence[Item]:
+        """The oldest items, without taking them; delayed ones follow the ready ones, with their `due`."""
+
+    async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
+        """Moves dead events, all or those of one request, back to the lane as new ones; how many."""
+
+    async def hasten(self, lane: str, request_id: str) -> int:
+        """Makes the request's events that wait for a later attempt ready now; how many."""
+
+    async def purge(self, lane: str, line: Line) -> int:
+        """Drops what waits on a line, but nothing that is in flight; how many."""
+
+    async def trim_dead(self, lane: str, *, keep: int) -> int:
+        """Drops the oldest dead events beyond `keep`; how many."""
 
     async def drop_lane(self, lane: str) -> int:
-        """Forgets a deleted function's lane and its events; how many."""
+        """Forgets a deleted function's lines and all that is in them; how many events."""
 
     def wake(self) -> None:
-        """Interrupts a waiting `consume`, when a lane has got room."""
+        """Interrupts a waiting `consume`, when a line has got room."""
 
 
 class FunctionStore(Protocol):
@@ -153,6 +179,18 @@ class FunctionStore(Protocol):
     async def set_tags(self, name: str, *, add: Mapping[str, str], remove: Iterable[str]) -> Mapping[str, str]:
         """Atomic; does not move the revision. Raises ResourceNotFoundException;
         InvalidParameterValueException beyond 50 tags."""
+
+    async def set_reserved_concurrency(self, name: str, slots: int | None) -> None:
+        """None: no reservation. Does not move the revision. Raises ResourceNotFoundException."""
+
+    async def set_event_invoke(
+        self, name: str, qualifier: str, change: Callable[[EventInvokeConfig | None], EventInvokeConfig | None]
+    ) -> EventInvokeConfig | None:
+        """Atomic: `change` is given what is stored and answers what is to be (None: nothing); it may be called
+        again. What is stored then. Raises ResourceNotFoundException, and what `change` raises."""
+
+    async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
+        """Raises ResourceNotFoundException."""
 
     async def usage(self) -> tuple[int, int]:
         """(bytes of archives counted once per function and layer version, number of functions)."""
@@ -201,6 +239,21 @@ class BlobStore(Protocol):
 
     async def collect(self, keep: frozenset[str], *, untouched_seconds: float) -> int:
         """Deletes blobs that are not in `keep` and were not touched for so long; how many."""
+
+    async def put_named(self, name: str, data: bytes) -> None:
+        """Bytes under a name of the caller's (`FOLDER/FILE`), for what lives as long as something else does."""
+
+    async def get_named(self, name: str) -> bytes:
+        """Raises ResourceNotFoundException."""
+
+    async def touch_named(self, name: str) -> None:
+        """As if it were written now. Nothing to touch is no error."""
+
+    async def delete_named(self, name: str, *, untouched_seconds: float = 0.0) -> None:
+        """Unless it was written or touched within so long. Nothing to delete is no error."""
+
+    async def named(self, *, untouched_seconds: float) -> Sequence[str]:
+        """The names that were not written for so long."""
 
 
 class LogStore(Protocol):

@@ -89,6 +89,31 @@ class Settings(BaseSettings):
         default=4096, ge=256, description="Unpacked code that is kept although no environment uses it."
     )
     concurrent_executions: int = Field(default=1000, ge=1, description="The account's concurrency limit.")
+    async_retry_base_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="Wait before the first retry of a failed event; the second waits twice as long (AWS: 60).",
+    )
+    queue_max_events: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="Events of one function that may wait; more are refused for now. 0: any number.",
+    )
+    queue_keep_dead: int = Field(
+        default=1000,
+        ge=0,
+        description="Given-up events that no dead-letter queue or destination took, kept of each function.",
+    )
+    outcome_max_age_seconds: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How long an outcome is sent to a target that does not take it.",
+    )
+    redis_memory_mb: int | None = Field(
+        default=None,
+        ge=64,
+        description="Memory of our own Redis; beyond it events are refused. Unset: a quarter of the machine's.",
+    )
     uid_base: int = Field(
         default=1_500_000, ge=1000, description="First outside uid of environments (as root)."
     )

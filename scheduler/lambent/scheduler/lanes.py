@@ -1,28 +1,37 @@
-"""Runs queued events: reads a lane only while its function may run, so that a throttled, slow or flooded
-function delays no other, and ends each event as `retry` decides.
+"""Runs queued events: a lane is read only while its function may run, so that a throttled, slow or flooded
+function delays no other; and ends each event as `retry` decides.
 
 Everything here happens on the event loop and waits for events: a delivery, a finished run, a freed slot, the
 end of a lane's pause.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from lambent.kernel import metrics
-from lambent.kernel.arn import function_arn
+from lambent.kernel import lineage, metrics
+from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, TooManyRequestsException
+from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRecord
 from lambent.kernel.log import Log
-from lambent.kernel.models import Event, Function, Invocation, LaneDepth, Response
+from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response
 from lambent.kernel.ports import Clock, Delivery, Dispatcher, EnvironmentHost, EventQueue, Lease, Run
 from lambent.kernel.tasks import Tasks
-from lambent.scheduler.retry import Action, Result, decide
+from lambent.scheduler.retry import (
+    MAX_AGE,
+    RETRY_BASE,
+    Action,
+    Decision,
+    Result,
+    RetryLimits,
+    decide,
+    given_up_before,
+    limits_of,
+)
 
 _log = Log(__name__)
 _HOLDER = "lanes"
-_WAIT_SECONDS = 30.0
-_GAUGE_SECONDS = 5.0
 
 Resolve = Callable[[str], Awaitable[Function | None]]
 
@@ -51,13 +60,16 @@ class _Lane:
         return 0 if self.paused_until > now else max(0, self.places - self.running)
 
 
-class Room(dict[str, int]):
-    """Free places by lane, a snapshot; a lane that is not in it has `unknown` places."""
+class _Attempt(NamedTuple):
+    """How a try of an event ended. `function` is None where there is none; `response` where nothing ran."""
 
-    unknown = 1
-
-    def __missing__(self, lane: str) -> int:
-        return self.unknown
+    result: Result
+    function: Function | None = None
+    target: FunctionVersion | None = None
+    response: Response | None = None
+    status: int | None = None
+    message: str = ""
+    refused: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +83,9 @@ class LaneLimits:
 
 class Lanes:
     """`resolve(name)` gives the function, or None; it may answer from a cache. `look(name)` is asked before an
-    event is dropped for want of its function, so it must ask the store. `region` and `account` are for ARNs.
-    Run `run` under `Tasks.forever`; call `freed` when slots come back to the dispatcher."""
+    event is dropped for want of its function, so it must ask the store. `region` and `account` are for ARNs;
+    `retry_base`: seconds before the first retry. The feed calls `room`, `take` and `stop`; call `freed` when
+    slots come back to the dispatcher."""
 
     def __init__(
         self,
@@ -86,6 +99,7 @@ class Lanes:
         tasks: Tasks,
         region: str,
         account: str,
+        retry_base: float = RETRY_BASE,
         limits: LaneLimits | None = None,
     ) -> None:
         self._queue = queue
@@ -97,53 +111,30 @@ class Lanes:
         self._tasks = tasks
         self._region = region
         self._account = account
+        self._retry_base = retry_base
         self._limits = limits or LaneLimits()
         self._lanes: dict[str, _Lane] = {}
         self._running = 0
+        self._full = False  # the reader has been told that there is no room at all
         self._changed = asyncio.Event()
         self._stopping = False
-        self._gauged: set[str] = set()
-        self._gauge_task: asyncio.Task[None] | None = None
         self._timers: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Reads and starts events until `stop`, then rests until cancelled."""
-        while not self._stopping:
-            self._changed.clear()
-            if self._running > self._limits.total - self._limits.batch:
-                await self._changed.wait()
-                continue
-            try:
-                deliveries = await self._queue.consume(self._room(), wait=_WAIT_SECONDS)
-            except EventQueueUnavailable as error:
-                _log.warning("The event queue cannot be read; trying again.", error=str(error))
-                await self._clock.sleep(1.0)
-                continue
-            if self._stopping:
-                await self._hand_back(deliveries)
-            else:
-                for delivery in deliveries:
-                    self._start(delivery)
-        # Its end would be the death of a task that runs forever: whoever stopped it drains the tasks too.
-        await asyncio.get_running_loop().create_future()
-
-    async def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Makes what was read just before the stop ready for the next reader, all at once."""
-        steps = (self._queue.delay(delivery, delivery.event) for delivery in deliveries)
-        outcomes = await asyncio.gather(*steps, return_exceptions=True)
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, EventQueueUnavailable):
-                raise failure
-        if failures:
-            _log.info("Events that were read at the stop come again after a restart.", events=len(failures))
+    def room(self) -> tuple[dict[str, int], int]:
+        """How many more events can be taken: by lane, and of one that is not known yet."""
+        self._full = self._stopping or self._running > self._limits.total - self._limits.batch
+        now = self._clock.monotonic()
+        room: dict[str, int] = {}
+        for uid, lane in self._lanes.items():
+            room[uid] = 0 if self._full else lane.room(now)
+            lane.shut = room[uid] == 0
+        return room, 0 if self._full else 1
 
     async def stop(self) -> None:
-        """Stops reading and waits for what runs; the caller bounds it. What is cut off is delivered again."""
+        """Waits for what runs; the caller bounds it. What is cut off is delivered again."""
         self._stopping = True
         for timer in list(self._timers):  # a drain would wait for them, and a pause may be minutes long
             timer.cancel()
-        self._wake()
         while self._running:
             self._changed.clear()
             await self._changed.wait()
@@ -160,79 +151,96 @@ class Lanes:
             lane.paused_until = 0.0
             self._opened(lane)
 
-    def _room(self) -> Room:
-        now = self._clock.monotonic()
-        room = Room()
-        for uid, lane in self._lanes.items():
-            room[uid] = 0 if self._stopping else lane.room(now)
-            lane.shut = room[uid] == 0
-        return room
-
     def _opened(self, lane: _Lane) -> None:
         """To be called after whatever may give a lane room: the reader waits with what it was told before."""
         if lane.shut and lane.room(self._clock.monotonic()):
             lane.shut = False
-            self._wake()
+            self._queue.wake()
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._queue.wake()
-
-    def _start(self, delivery: Delivery) -> None:
+    def take(self, delivery: Delivery) -> None:
+        """Runs a delivered event."""
         lane = self._lanes.setdefault(delivery.event.lane, _Lane())
         lane.name = delivery.event.function
         lane.running += 1
         self._running += 1
-        if self._gauge_task is None or self._gauge_task.done():
-            self._gauge_task = self._timer("queue gauges", self._gauge())
         self._tasks.once("event", self._serve(delivery, lane, lane.era))
 
     async def _serve(self, delivery: Delivery, lane: _Lane, era: int) -> None:
         try:
-            result = await self._attempt(delivery.event, lane)
-            self._learn(lane, result, era)
-            await self._end(delivery, lane, result)
-        except EventQueueUnavailable:
+            attempt = await self._attempt(delivery.event, lane)
+            self._learn(lane, attempt, era)
+            await self._end(delivery, lane, attempt)
+        except EventQueueUnavailable as failure:
             _log.info(
-                "An event's end could not be stored; it comes again.", request_id=delivery.event.request_id
+                "An event's end could not be stored; it comes again.",
+                request_id=delivery.event.request_id,
+                why=failure.message,
             )
         finally:
             lane.running -= 1
             self._running -= 1
             if lane.gone and not lane.running:
                 self._lanes.pop(delivery.event.lane, None)
-            if self._stopping or self._running >= self._limits.total - self._limits.batch:
-                self._wake()
+            self._changed.set()
+            if self._full and self._running <= self._limits.total - self._limits.batch:
+                self._full = False
+                self._queue.wake()
             else:
                 self._opened(lane)
 
-    async def _attempt(self, event: Event, lane: _Lane) -> Result:
+    async def _attempt(self, event: Event, lane: _Lane) -> _Attempt:
         """One execution. A run that was started is seen to its report, for only then is its slot free."""
+        function: Function | None = None
         try:
             function = await self._resolve(event.function)
             if function is None or function.uid != event.lane:
                 # A cache may be behind, and a drop cannot be taken back.
                 function = await self._look(event.function)
             if function is None or function.uid != event.lane:
-                return Result.NO_FUNCTION
+                return _Attempt(Result.NO_FUNCTION)
             self._know(function, lane)
-            lease = await self._dispatcher.acquire(function, function.to_run, holder=_HOLDER)
+            refused = self._refused(event, function)
+            if refused is not None:
+                return _Attempt(Result.FUNCTION_ERROR, function, refused=refused)
+            target = function.to_run
+            lease = await self._dispatcher.acquire(function, target, holder=_HOLDER)
+            metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
             ended = False
             try:
                 response = await self._invoke(self._invocation(event, function), lease)
                 ended = True
             finally:
                 self._release(lease, lane, failed=not ended)
-        except TooManyRequestsException:
-            return Result.THROTTLED
+        except TooManyRequestsException as error:
+            return _Attempt(Result.THROTTLED, function, status=error.status, message=error.message)
         except LambdaError as error:
             _log.warning("An event's run failed.", request_id=event.request_id, error=str(error))
-            return Result.PLATFORM
+            return _Attempt(Result.PLATFORM, function, status=error.status, message=error.message)
         except Exception as error:
             # A defect of ours: said in full, and the event is kept, or it would lie in flight until a restart.
             _log.error("An event's run failed.", request_id=event.request_id, exc_info=error)
-            return Result.PLATFORM
-        return Result.FUNCTION_ERROR if response.function_error else Result.SUCCESS
+            return _Attempt(Result.PLATFORM, function, status=500, message="The service failed.")
+        result = Result.FUNCTION_ERROR if response.function_error else Result.SUCCESS
+        return _Attempt(result, function, target, response, status=200)
+
+    def _refused(self, event: Event, function: Function) -> Condition | None:
+        looped = function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(
+            event.trace_id, self._arn(function.name)
+        )
+        if looped:
+            metrics.recursive_dropped.labels(metrics.function_label(function.name)).inc()
+        return given_up_before(
+            age=self._age(event),
+            reserved=function.reserved_concurrency,
+            looped=looped,
+            limits=self._limits_of(event, function),
+        )
+
+    def _age(self, event: Event) -> float:
+        return max(0.0, self._clock.now() - event.accepted)
+
+    def _limits_of(self, event: Event, function: Function) -> RetryLimits:
+        return limits_of(function.event_invoke.get(event.qualifier or LATEST), base=self._retry_base)
 
     def _release(self, lease: Lease, lane: _Lane, *, failed: bool) -> None:
         """Gives the slot back. A failed run's slot is no reason to end its own lane's pause: it was there
@@ -260,40 +268,87 @@ class Lanes:
             run.report.exception()  # the response has said it; unread, asyncio would complain
 
     def _know(self, function: Function, lane: _Lane) -> None:
-        reserved = function.reserved_concurrency
-        limit = self._limits.per_lane if reserved is None else min(self._limits.per_lane, max(1, reserved))
+        # With a reservation of 0 nothing runs: each event is given up at once, and takes no slot.
+        reserved = function.reserved_concurrency or None
+        limit = self._limits.per_lane if reserved is None else min(self._limits.per_lane, reserved)
         if limit != lane.limit:
             lane.limit = lane.places = limit
             self._opened(lane)
+
+    def _arn(self, name: str, qualifier: str | None = None) -> str:
+        return function_arn(region=self._region, account=self._account, name=name, qualifier=qualifier)
 
     def _invocation(self, event: Event, function: Function) -> Invocation:
         return Invocation(
             request_id=event.request_id,
             target=function.to_run,
-            invoked_arn=function_arn(
-                region=self._region, account=self._account, name=function.name, qualifier=event.qualifier
-            ),
+            invoked_arn=self._arn(function.name, event.qualifier),
             payload=event.payload,
-            trace_id=event.trace_id,
+            trace_id=lineage.followed(event.trace_id, self._arn(function.name)),
             trigger=event.source,
         )
 
-    async def _end(self, delivery: Delivery, lane: _Lane, result: Result) -> None:
+    async def _end(self, delivery: Delivery, lane: _Lane, attempt: _Attempt) -> None:
         event = delivery.event
-        decision = decide(result, attempt=event.attempt, setbacks=lane.setbacks)
-        if decision.action is Action.AGAIN:
-            await self._queue.delay(delivery, replace(event, attempt=decision.attempt, due=None))
-        elif decision.action is Action.LATER:
-            self._pause(lane, decision.wait)
-            await self._queue.delay(delivery, replace(event, due=self._clock.now() + decision.wait))
+        if attempt.refused is not None:
+            decision = Decision(Action.GIVE_UP, event.attempt, condition=attempt.refused)
         else:
-            if decision.action is Action.DROP:
-                self._dropped(event, result)
+            limits = RetryLimits(max_age=MAX_AGE, base=self._retry_base)
+            if attempt.function is not None:
+                limits = self._limits_of(event, attempt.function)
+            decision = decide(
+                attempt.result,
+                attempt=event.attempt,
+                setbacks=lane.setbacks,
+                age=self._age(event),
+                limits=limits,
+            )
+        if decision.action in (Action.AGAIN, Action.LATER):
+            if decision.action is Action.LATER:
+                self._pause(lane, decision.wait)
+            due = self._clock.now() + decision.wait
+            await self._queue.replace(delivery, [replace(event, attempt=decision.attempt, due=due)])
+            return
+        items: list[Item] = []
+        if decision.action is Action.DROP:
+            self._dropped(event, "its function is deleted", attempt)
+        elif attempt.function is not None:
+            items = self._outcomes(event, attempt.function, self._ending(event, decision, attempt))
+        if items:
+            await self._queue.replace(delivery, items)
+        else:
             await self._queue.ack([delivery])
 
-    def _learn(self, lane: _Lane, result: Result, era: int) -> None:
+    def _ending(self, event: Event, decision: Decision, attempt: _Attempt) -> Ending:
+        response = attempt.response
+        return Ending(
+            condition=decision.condition,
+            at=self._clock.now(),
+            attempts=event.attempt if response is not None else event.attempt - 1,
+            status=attempt.status,
+            executed_version=attempt.target.version if attempt.target is not None else None,
+            function_error=response.function_error if response is not None else None,
+            response=response.payload if response is not None else None,
+            message=attempt.message,
+        )
+
+    def _outcomes(self, event: Event, function: Function, ending: Ending) -> list[Item]:
+        """What takes the event's place: a record for each target; a dead event where nobody would get one."""
+        config = function.event_invoke.get(event.qualifier or LATEST)
+        if ending.condition is Condition.SUCCESS:
+            target = config.on_success if config is not None else None
+            return [OutcomeRecord(event, ending, target, dead_letter=False)] if target else []
+        items: list[Item] = []
+        if function.to_run.dead_letter:
+            items.append(OutcomeRecord(event, ending, function.to_run.dead_letter, dead_letter=True))
+        if config is not None and config.on_failure:
+            items.append(OutcomeRecord(event, ending, config.on_failure, dead_letter=False))
+        self._dropped(event, ending.condition.value, None, targets=len(items))
+        return items or [DeadEvent(event, ending)]
+
+    def _learn(self, lane: _Lane, attempt: _Attempt, era: int) -> None:
         """`era`: the lane's when the run was started."""
-        if result in (Result.THROTTLED, Result.PLATFORM):
+        if attempt.result in (Result.THROTTLED, Result.PLATFORM):
             # In a pause, one of this era had been read already when the pause began.
             if lane.era == era and lane.paused_until <= self._clock.monotonic():
                 lane.era += 1
@@ -301,25 +356,22 @@ class Lanes:
                 lane.places = max(1, lane.places // 2)
             return
         lane.setbacks = 0
-        lane.gone = result is Result.NO_FUNCTION
+        lane.gone = attempt.result is Result.NO_FUNCTION
         if not lane.gone:
             lane.places = min(lane.limit, lane.places + 1)
             self._opened(lane)
 
-    def _dropped(self, event: Event, result: Result) -> None:
+    def _dropped(self, event: Event, why: str, attempt: _Attempt | None, *, targets: int = 0) -> None:
+        """AWS: AsyncEventsDropped counts events that go to a dead-letter queue or destination, too."""
         metrics.events_dropped.labels(metrics.function_label(event.function)).inc()
-        if result is Result.NO_FUNCTION:
-            _log.warning(
-                "An event was dropped: its function is deleted.",
-                function=event.function,
-                request_id=event.request_id,
-            )
-            return
-        _log.error(
-            "An event was dropped: its function failed each time.",
+        say = _log.warning if attempt is not None else _log.error
+        say(
+            "An event was given up.",
             function=event.function,
             request_id=event.request_id,
+            why=why,
             attempts=event.attempt,
+            targets=targets,
         )
 
     def _pause(self, lane: _Lane, seconds: float) -> None:
@@ -340,34 +392,3 @@ class Lanes:
         if lane.paused_until == until:
             lane.paused_until = 0.0
             self._opened(lane)
-
-    async def _gauge(self) -> None:
-        """Depth and age, every few seconds while there are events; a lane that ran empty is shown as 0."""
-        while not self._stopping:
-            depths: Sequence[LaneDepth] | None
-            try:
-                depths = await self._queue.lanes()
-            except EventQueueUnavailable:
-                depths = None  # said by the queue already; the gauges stay as they are
-            else:
-                self._show(depths)
-            if depths is not None and not depths and not self._running:
-                return
-            await self._clock.sleep(_GAUGE_SECONDS)
-
-    def _show(self, depths: Sequence[LaneDepth]) -> None:
-        shown: dict[str, tuple[int, float]] = {}
-        for depth in depths:
-            lane = self._lanes.get(depth.lane)
-            if lane is None:
-                continue  # not read so far, so its function's name is not known
-            label = metrics.function_label(lane.name)
-            count, age = shown.get(label, (0, 0.0))
-            total = depth.ready + depth.in_flight + depth.delayed
-            shown[label] = (count + total, max(age, depth.oldest_age or 0.0))
-        for label in self._gauged - shown.keys():
-            shown[label] = (0, 0.0)
-        for label, (count, age) in shown.items():
-            metrics.queue_depth.labels(label).set(count)
-            metrics.queue_age.labels(label).set(age)
-        self._gauged = {label for label, (count, _) in shown.items() if count}

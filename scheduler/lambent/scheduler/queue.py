@@ -1,71 +1,73 @@
-"""`ports.EventQueue` over kombu: events become messages of one broker queue per lane, two threads talk to
-the broker, and the event loop never blocks.
+"""`ports.EventQueue` over kombu on Redis Streams: items become messages of one broker queue per line, two
+threads talk to the broker, and the event loop never blocks.
 
 `publish` returns once the broker has confirmed; with our own server (`appendfsync always`) that is after the
 fsync, on another one `durability()` says what its settings risk.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lambent.kernel.clock import SystemClock
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError
+from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.log import Log
-from lambent.kernel.models import Event, LaneDepth
-from lambent.kernel.ports import Clock, Delivery
-from lambent.scheduler.queue_codec import UnreadableEvent, decode, encode
+from lambent.kernel.models import Event
+from lambent.kernel.ports import BlobStore, Clock, Delivery
+from lambent.scheduler import queue_operations as operations
+from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, line_of, read
 from lambent.scheduler.queue_consumer import Consumer
 from lambent.scheduler.queue_durability import Durability, probe
-from lambent.scheduler.queue_writer import CONTENT_TYPE, Job, Writer
-from lambent.scheduler.transport.streams import Channel, open_channel
+from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
+from lambent.scheduler.queue_operations import prepared
+from lambent.scheduler.queue_writer import Job, Writer
+from lambent.scheduler.spill import Spill
+from lambent.scheduler.transport.streams import Channel, Replacement, close_channel, open_channel
+from lambent.scheduler.transport.wire import SERVER_ERRORS
 
 _log = Log(__name__)
-_LANE = "lane."
-_UNREADABLE = "unreadable"  # where bytes go that are no event: kept, for somebody to look at
-
-
-def queue_of(lane: str) -> str:
-    """The broker's queue of a lane."""
-    return _LANE + lane
-
-
-def lane_of(queue: str) -> str | None:
-    """The lane of a broker's queue, or None for a queue that is no lane."""
-    return queue.removeprefix(_LANE) if queue.startswith(_LANE) else None
+_T = TypeVar("_T")
 
 
 class KombuEventQueue:
     """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`). `consumer_name`: this
     scheduler's, unique among those alive and the same after its restart, so that what it ran comes back at
-    once. `shards`: slices of the key space; the first start's number stays. `claim_idle`: seconds until a
-    dead consumer's events are taken over. `start` before use, in a running loop; `close` at the end."""
+    once. `blobs`: where large payloads go. `shards`: slices of the key space; the first start's number stays.
+    `claim_idle`: seconds until a dead consumer's events are taken over. `max_events`: of a lane, beyond which
+    it takes no more (0: any number). `start` before use, in a running loop; `close` at the end."""
 
     def __init__(
         self,
         url: str,
         *,
         consumer_name: str,
+        blobs: BlobStore,
         shards: int = 16,
         claim_idle: float = 30.0,
         max_batch: int = 256,
+        max_events: int = 0,
         timeout: float = 3.0,
         clock: Clock | None = None,
     ) -> None:
         self._url = url
         self._clock = clock or SystemClock()
+        self._spill = Spill(blobs)
         self._options: dict[str, Any] = {
             "prefix": "lambent:q",
             "shards": shards,
             "consumer_name": consumer_name,
             "claim_idle": claim_idle,
             "socket_timeout": timeout,
+            "max_length": max_events,
         }
         self._durability: Durability | None = None
         self._started = False
-        self._first_put: dict[str, str] = {}  # tag -> when the event was first put, kept over retries
+        # Of what is delivered: when it was first put (kept over retries), and its blob.
+        self._delivered: dict[str, tuple[str, str | None]] = {}
         self._consumer = Consumer(
-            lambda: open_channel(self._url, **self._options), lane_of, self._interrupt, limit=max_batch
+            lambda: open_channel(self._url, **self._options), self._interrupt, limit=max_batch
         )
         self._writer = Writer(self._writing_channel, self._consumer.forget)
 
@@ -101,32 +103,58 @@ class KombuEventQueue:
         """What "accepted" means with this server's settings, for the start-up lines and `doctor`."""
         return self._durability.text if self._durability else "not known yet: no connection so far"
 
-    async def publish(self, event: Event) -> None:
-        delay = 0 if event.due is None else int((event.due - self._clock.now()) * 1000)
-        await self._put(
-            Job(self._future(), queue=queue_of(event.lane), body=encode(event), delay_ms=max(0, delay))
-        )
+    # ---- in and out -----------------------------------------------------------------------------------
 
-    async def consume(self, room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+    async def publish(self, event: Event) -> None:
+        blob = await self._keep(event)
+        delay = 0 if event.due is None else int((event.due - self._clock.now()) * 1000)
+        job = Job(
+            self._future(),
+            queue=queue_of(Line.LANE, event.lane),
+            body=encode(event, blob=blob),
+            delay_ms=max(0, delay),
+        )
+        try:
+            await self._put(job)
+        except EventQueueUnavailable as failure:
+            if blob is not None and failure.certain:  # else it may lie there, and names its blob
+                await self._drop([blob])
+            raise
+
+    async def _keep(self, item: Item) -> str | None:
+        try:
+            return await self._spill.keep(item)
+        except LambdaError as failure:
+            refusal = EventQueueUnavailable(f"The event was not accepted: {failure.message} Send it again.")
+            refusal.certain = True
+            raise refusal from failure
+
+    async def consume(self, room: Room, *, wait: float) -> Sequence[Delivery]:
         deliveries: list[Delivery] = []
         for message in await self._consumer.request(room, wait):
-            delivery = self._delivery(message)
+            delivery = await self._delivery(message)
             if delivery is not None:
                 deliveries.append(delivery)
         return deliveries
 
-    def _delivery(self, message: Any) -> Delivery | None:
-        queue = message.delivery_tag.rpartition("|")[0]
+    async def _delivery(self, message: Any) -> Delivery | None:
+        tag: str = message.delivery_tag
+        queue = tag.rpartition("|")[0]
+        named = parse_queue(queue)
+        assert named is not None, queue  # only lines are asked for
         try:
-            event = decode(message.body, lane=queue.removeprefix(_LANE))
-        except UnreadableEvent as error:
+            encoded = read(message.body)
+            inside = None if encoded.blob is None else await self._spill.read(encoded.blob)
+            item = decode(encoded, lane=named[1], line=named[0], rest=inside)
+        except (UnreadableEvent, LambdaError) as error:
             _log.error(
-                "An event cannot be read; it is set aside.", lane=queue, why=str(error), line=_UNREADABLE
+                "An event cannot be read; it is set aside.", queue=queue, why=str(error), line=UNREADABLE
             )
             self._set_aside(message)
             return None
-        self._first_put[message.delivery_tag] = message.properties.get("first_put", "")
-        return Delivery(event, message.delivery_tag, bool(message.delivery_info.get("redelivered")))
+        self._delivered[tag] = (message.properties.get("first_put", ""), encoded.blob)
+        outcome = item if isinstance(item, OutcomeRecord) else None
+        return Delivery(event_of(item), tag, bool(message.delivery_info.get("redelivered")), outcome)
 
     def _set_aside(self, message: Any) -> None:
         """A copy first, then the end of the original: a crash in between leaves two, never none."""
@@ -137,7 +165,7 @@ class KombuEventQueue:
                     message.body, content_type=message.content_type, content_encoding="binary"
                 ),
                 exchange="",
-                routing_key=_UNREADABLE,
+                routing_key=UNREADABLE,
             )
             channel.ack_many([message.delivery_tag])
             self._consumer.forget([message.delivery_tag])
@@ -152,63 +180,48 @@ class KombuEventQueue:
             return
         tags = [delivery.tag for delivery in deliveries]
         await self._put(Job(self._future(), ack=tags, persist=True))
-        for tag in tags:
-            self._first_put.pop(tag, None)
+        blobs = [self._delivered.pop(tag, ("", None))[1] for tag in tags]
+        await self._drop([blob for blob in blobs if blob is not None])
 
-    async def delay(self, delivery: Delivery, event: Event) -> None:
-        """Waits out an outage, as `ack`."""
-        delay = 0 if event.due is None else max(0, int((event.due - self._clock.now()) * 1000))
-        message = {
-            "body": encode(event),
-            "content-type": CONTENT_TYPE,
-            "content-encoding": "binary",
-            "headers": {},
-            "properties": {},
-        }
-        first = self._first_put.get(delivery.tag, "") or str(int(event.accepted * 1000))
-        await self._put(Job(self._future(), replace=(delivery.tag, message, delay, first), persist=True))
-        self._first_put.pop(delivery.tag, None)
+    async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
+        """Waits out an outage, as `ack`; but for payloads that the disk does not take, which raise
+        EventQueueUnavailable with nothing done."""
+        first, blob = self._delivered.get(delivery.tag, ("", None))
+        first = first or str(int(delivery.event.accepted * 1000))
+        reused, made, messages = False, list[str](), list[Replacement]()
+        for item in items:
+            if isinstance(item, DeadEvent):
+                item = replace(item, ending=item.ending._replace(response=None))
+            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
+            if blob is not None and same and delivery.outcome is None and not reused:
+                name: str | None = blob
+                reused = True
+                await self._spill.again(blob)
+            else:
+                name = await self._keep(item)
+                made += [name] if name is not None else []
+            stays = line_of(item) is (Line.OUTCOMES if delivery.outcome is not None else Line.LANE)
+            messages.append(self._replacement(delivery, item, name, first if stays else ""))
+        job = Job(self._future(), replace=(delivery.tag, messages), persist=True)
+        if await self._put(job):
+            self._delivered.pop(delivery.tag, None)
+            await self._drop([blob] if blob is not None and not reused else [])
+        else:  # it was gone: another consumer has ended it
+            self._delivered.pop(delivery.tag, None)
+            await self._drop(made)
 
-    async def redrive(self, source: str, lane: str, *, limit: int) -> int:
-        """`source`: a broker queue. Each event is put first and ended there after, so a crash repeats, never
-        loses. Raises EventQueueUnavailable."""
+    def _replacement(self, delivery: Delivery, item: Item, blob: str | None, first_put: str) -> Replacement:
+        due = None if isinstance(item, DeadEvent) else item.due
+        delay = 0 if due is None else max(0, int((due - self._clock.now()) * 1000))
+        queue = queue_of(line_of(item), delivery.event.lane)
+        return Replacement(queue, prepared(encode(item, blob=blob)), delay, first_put)
 
-        def move(channel: Any) -> int:
-            messages = channel.peek(source, limit)
-            if not messages:
-                return 0
-            calls = []
-            for message in messages:
-                event = replace(decode(message.body, lane=lane), attempt=1, due=None)
-                prepared = channel.prepare_message(
-                    encode(event), content_type=CONTENT_TYPE, content_encoding="binary"
-                )
-                calls.append(prepared)
-            channel.put_messages(queue_of(lane), calls)
-            ended: int = channel.ack_many([message.delivery_tag for message in messages])
-            return ended
-
-        return int(await self._call(move))
-
-    async def lanes(self) -> Sequence[LaneDepth]:
-        """Raises EventQueueUnavailable."""
-
-        def read(channel: Any) -> list[LaneDepth]:
-            queues = [queue for queue in channel.queues() if lane_of(queue) is not None]
-            depths = []
-            for queue, (length, pending, delayed, age) in channel.stats(queues).items():
-                oldest = age if age >= 0 else None
-                depths.append(
-                    LaneDepth(queue.removeprefix(_LANE), max(0, length - pending), pending, delayed, oldest)
-                )
-            return depths
-
-        depths: list[LaneDepth] = await self._call(read)
-        return depths
-
-    async def drop_lane(self, lane: str) -> int:
-        """Raises EventQueueUnavailable."""
-        return int(await self._call(lambda channel: channel.delete_queue(queue_of(lane))))
+    async def _drop(self, blobs: Sequence[str]) -> None:
+        for blob in blobs:
+            try:
+                await self._spill.drop(blob)
+            except LambdaError as failure:
+                _log.warning("A payload whose event is gone stays until the next sweep.", why=failure.message)
 
     def wake(self) -> None:
         self._consumer.wake()
@@ -219,8 +232,75 @@ class KombuEventQueue:
         job.future.add_done_callback(_log_failure)
         self._writer.put(job)
 
-    async def _call(self, work: Callable[[Any], Any]) -> Any:
-        return await self._put(Job(self._future(), call=work))
+    # ---- operations -----------------------------------------------------------------------------------
+
+    async def lanes(self) -> Sequence[LaneDepth]:
+        """Raises EventQueueUnavailable."""
+        depths: list[LaneDepth] = await self._put(Job(self._future(), call=operations.depths))
+        return depths
+
+    async def peek(self, lane: str, line: Line, *, limit: int) -> Sequence[Item]:
+        rows = await self._beside(lambda channel: operations.peek(channel, lane, line, limit))
+        found: list[Item] = []
+        for encoded, due in rows:
+            item = await self._item(encoded, lane, line)
+            if item is not None:
+                found.append(item if due is None or isinstance(item, DeadEvent) else replace(item, due=due))
+        return found
+
+    async def _item(self, encoded: Encoded, lane: str, line: Line) -> Item | None:
+        """None: ended while it was looked at, or unreadable, which is said when its turn comes."""
+        try:
+            inside = None if encoded.blob is None else await self._spill.read(encoded.blob)
+            return decode(encoded, lane=lane, line=line, rest=inside)
+        except (UnreadableEvent, LambdaError):
+            return None
+
+    async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
+        found = await self._beside(lambda channel: operations.dead(channel, lane, limit, request_id))
+        for one in found:
+            if one.encoded.blob is not None:
+                await self._spill.again(one.encoded.blob)
+        return await self._beside(lambda channel: operations.redrive(channel, lane, found))
+
+    async def hasten(self, lane: str, request_id: str) -> int:
+        return await self._beside(lambda channel: operations.hasten(channel, lane, request_id))
+
+    async def purge(self, lane: str, line: Line) -> int:
+        """Its spilled payloads go with the next sweep."""
+        return await self._beside(lambda channel: channel.purge(queue_of(line, lane)))
+
+    async def trim_dead(self, lane: str, *, keep: int) -> int:
+        dropped, blobs = await self._beside(lambda channel: operations.trim(channel, lane, keep))
+        await self._drop(blobs)
+        return dropped
+
+    async def drop_lane(self, lane: str) -> int:
+        """Its spilled payloads go with the next sweep."""
+        return await self._beside(lambda channel: operations.drop(channel, lane))
+
+    async def sweep(self) -> int:
+        """Deletes spilled payloads whose events are gone; how many. Raises LambdaError."""
+
+        async def used(lane: str) -> frozenset[str] | None:
+            return await self._beside(lambda channel: operations.blobs_in_use(channel, lane))
+
+        return await self._spill.sweep(used)
+
+    async def _beside(self, work: Callable[[Channel], _T]) -> _T:
+        """Runs `work` in a thread, over a connection of its own. Raises EventQueueUnavailable."""
+
+        def run() -> _T:
+            channel = open_channel(self._url, **self._options)
+            try:
+                return work(channel)
+            finally:
+                close_channel(channel)
+
+        try:
+            return await asyncio.to_thread(run)
+        except SERVER_ERRORS as failure:
+            raise EventQueueUnavailable(f"The event queue's server failed ({failure}). Try again.") from failure
 
     async def _put(self, job: Job) -> Any:
         return await self._writer.put(job)

@@ -7,11 +7,13 @@ A lost connection is opened again with a growing pause; the broker still knows w
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lambent.kernel.events import Line, Room
 from lambent.kernel.log import Log
+from lambent.scheduler.queue_names import parse_queue
 from lambent.scheduler.transport.streams import Channel, close_channel
 
 _log = Log(__name__)
@@ -23,26 +25,23 @@ _RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 class Request:
     """A `consume` that waits. `deadline` by time.monotonic."""
 
-    room: Mapping[str, int]
+    room: Room
     deadline: float
     future: "asyncio.Future[Sequence[Any]]"
 
 
 class Consumer:
-    """`request`, `wake` and `stop` are for the event loop's thread. `queue_of` maps a lane to its broker
-    queue and `lane_of` back (None: not a lane). `interrupt` asks the writer to end this thread's blocked
-    read."""
+    """`request`, `wake` and `stop` are for the event loop's thread. `interrupt` asks the writer to end this
+    thread's blocked read."""
 
     def __init__(
         self,
         connect: Callable[[], Channel],
-        lane_of: Callable[[str], str | None],
         interrupt: Callable[[Any], None],
         *,
         limit: int,
     ) -> None:
         self._connect = connect
-        self._lane_of = lane_of
         self._interrupt = interrupt
         self._limit = limit
         self._state = threading.Condition()
@@ -59,8 +58,8 @@ class Consumer:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def request(self, room: Mapping[str, int], wait: float) -> "asyncio.Future[Sequence[Any]]":
-        """Messages for these lanes, within `wait` seconds; one at a time."""
+    def request(self, room: Room, wait: float) -> "asyncio.Future[Sequence[Any]]":
+        """Messages of these lines, within `wait` seconds; one at a time."""
         future: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
         with self._state:
             if self._request is not None and not self._request.future.done():
@@ -140,19 +139,13 @@ class Consumer:
     def _news(self, request: Request | None) -> bool:
         return self._stopping or self._request is not request or (self._woken and request is not None)
 
-    def _room(self, request: Request | None) -> Callable[[str], int]:
-        if request is None:
-            return lambda queue: 0
-        room = request.room
-
+    @staticmethod
+    def _room(request: Request | None) -> Callable[[str], int]:
         def of(queue: str) -> int:
-            lane = self._lane_of(queue)
-            if lane is None:
-                return 0
-            try:
-                return room[lane]  # not get(): a mapping may open unknown lanes by __missing__
-            except KeyError:
-                return 0
+            named = parse_queue(queue)
+            if named is None or named[0] is Line.DEAD:
+                return -1  # nobody reads it: not to be looked at again
+            return 0 if request is None else request.room.of(*named)
 
         return of
 

@@ -4,29 +4,49 @@ the process."""
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from lambent.kernel.models import Event, LaneDepth
+from lambent.kernel.errors import EventQueueUnavailable
+from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
+from lambent.kernel.models import Event
 from lambent.kernel.ports import Clock, Delivery
+from lambent.scheduler.queue_codec import event_of, line_of
+
+
+class _Entry(NamedTuple):
+    """An item and when it was first put on its line; `due` None: ready."""
+
+    item: Item
+    since: float
+    due: float | None = None
+    redelivered: bool = False
 
 
 @dataclass(slots=True)
-class _Line:
-    ready: "OrderedDict[str, tuple[Event, float, bool]]" = field(default_factory=OrderedDict)
-    in_flight: dict[str, tuple[Event, float]] = field(default_factory=dict)
-    delayed: dict[str, tuple[Event, float]] = field(default_factory=dict)
+class _Queue:
+    ready: "OrderedDict[str, _Entry]" = field(default_factory=OrderedDict)
+    in_flight: dict[str, _Entry] = field(default_factory=dict)
+    delayed: dict[str, _Entry] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ready) + len(self.in_flight) + len(self.delayed)
 
+    def entries(self) -> list[_Entry]:
+        return [*self.ready.values(), *self.in_flight.values(), *self.delayed.values()]
+
+
+Place = tuple[Line, str]
+
 
 class MemoryEventQueue:
-    """Delays follow the clock that is given; one loop only."""
+    """Delays follow the clock that is given; one loop only. `max_events`: of a lane (0: any number)."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, max_events: int = 0) -> None:
         self._clock = clock
-        self._lines: dict[str, _Line] = {}
+        self._max_events = max_events
+        self._queues: dict[Place, _Queue] = {}
         self._tags = itertools.count(1)
         self._changed = asyncio.Event()
         self._woken = False
@@ -36,24 +56,33 @@ class MemoryEventQueue:
 
     async def close(self) -> None:
         """What is in flight is delivered again to the next consumer."""
-        for line in self._lines.values():
-            for tag, (event, since) in line.in_flight.items():
-                line.ready[tag] = (event, since, True)
-            line.in_flight.clear()
+        for queue in self._queues.values():
+            for tag, entry in queue.in_flight.items():
+                queue.ready[tag] = entry._replace(redelivered=True)
+            queue.in_flight.clear()
 
     async def publish(self, event: Event) -> None:
+        there = len(self._queues.get((Line.LANE, event.lane), ()))
+        if self._max_events and there >= self._max_events:
+            refusal = EventQueueUnavailable(
+                f"The event was not accepted: the function's queue is full ({there})."
+            )
+            refusal.certain = True
+            raise refusal
         self._add(event, self._clock.now())
 
-    def _add(self, event: Event, since: float) -> None:
-        line = self._lines.setdefault(event.lane, _Line())
-        tag = f"{event.lane}|{next(self._tags)}"
-        if event.due is not None and event.due > self._clock.now():
-            line.delayed[tag] = (event, since)
+    def _add(self, item: Item, since: float) -> None:
+        place = (line_of(item), event_of(item).lane)
+        queue = self._queues.setdefault(place, _Queue())
+        tag = f"{place[0]}|{place[1]}|{next(self._tags)}"
+        due = None if isinstance(item, DeadEvent) else item.due
+        if due is not None and due > self._clock.now():
+            queue.delayed[tag] = _Entry(_undelayed(item), since, due)
         else:
-            line.ready[tag] = (replace(event, due=None), since, False)
+            queue.ready[tag] = _Entry(_undelayed(item), since)
         self._changed.set()
 
-    async def consume(self, room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+    async def consume(self, room: Room, *, wait: float) -> Sequence[Delivery]:
         self._woken = False
         end = self._clock.monotonic() + wait
         while True:
@@ -75,75 +104,127 @@ class MemoryEventQueue:
             change.cancel()
 
     def _next_due(self) -> float:
-        due = [event.due or 0.0 for line in self._lines.values() for event, _ in line.delayed.values()]
+        due = [entry.due or 0.0 for queue in self._queues.values() for entry in queue.delayed.values()]
         return max(0.0, min(due) - self._clock.now()) if due else float("inf")
 
     def _move_due(self) -> None:
         now = self._clock.now()
-        for line in self._lines.values():
-            for tag, (event, since) in list(line.delayed.items()):
-                if event.due is None or event.due <= now:
-                    del line.delayed[tag]
-                    line.ready[tag] = (replace(event, due=None), since, False)
+        for queue in self._queues.values():
+            for tag, entry in list(queue.delayed.items()):
+                if entry.due is None or entry.due <= now:
+                    del queue.delayed[tag]
+                    queue.ready[tag] = entry._replace(due=None)
 
-    def _take(self, room: Mapping[str, int]) -> list[Delivery]:
+    def _take(self, room: Room) -> list[Delivery]:
         found: list[Delivery] = []
-        for lane, line in self._lines.items():
-            if not line.ready:
-                continue
-            try:
-                space = room[lane]
-            except KeyError:
-                continue
-            for _ in range(min(space, len(line.ready))):
-                tag, (event, since, redelivered) = line.ready.popitem(last=False)
-                line.in_flight[tag] = (event, since)
-                found.append(Delivery(event, tag, redelivered))
+        for (line, lane), queue in self._queues.items():
+            for _ in range(min(max(0, room.of(line, lane)), len(queue.ready))):
+                tag, entry = queue.ready.popitem(last=False)
+                queue.in_flight[tag] = entry
+                outcome = entry.item if isinstance(entry.item, OutcomeRecord) else None
+                found.append(Delivery(event_of(entry.item), tag, entry.redelivered, outcome))
         return found
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            line = self._lines.get(delivery.event.lane)
-            if line is not None:
-                line.in_flight.pop(delivery.tag, None)
-                self._forget_if_empty(delivery.event.lane)
+            place = self._place(delivery)
+            queue = self._queues.get(place)
+            if queue is not None:
+                queue.in_flight.pop(delivery.tag, None)
+                self._forget_if_empty(place)
 
-    async def delay(self, delivery: Delivery, event: Event) -> None:
-        line = self._lines.get(delivery.event.lane)
-        taken = line.in_flight.pop(delivery.tag, None) if line else None
+    @staticmethod
+    def _place(delivery: Delivery) -> Place:
+        return (Line.LANE if delivery.outcome is None else Line.OUTCOMES, delivery.event.lane)
+
+    async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
+        place = self._place(delivery)
+        queue = self._queues.get(place)
+        taken = queue.in_flight.pop(delivery.tag, None) if queue else None
         if taken is not None:
-            self._add(event, taken[1])
-
-    async def redrive(self, source: str, lane: str, *, limit: int) -> int:
-        line = self._lines.get(source)
-        moved = 0
-        while line is not None and line.ready and moved < limit:
-            _, (event, since, _) = line.ready.popitem(last=False)
-            self._add(replace(event, lane=lane, attempt=1, due=None), since)
-            moved += 1
-        self._forget_if_empty(source)
-        return moved
+            for item in items:
+                self._add(item, taken.since if line_of(item) is place[0] else self._clock.now())
+            self._forget_if_empty(place)
 
     async def lanes(self) -> Sequence[LaneDepth]:
         now = self._clock.now()
         depths = []
-        for lane, line in self._lines.items():
-            times = [since for _, since, _ in line.ready.values()]
-            times += [since for _, since in (*line.in_flight.values(), *line.delayed.values())]
+        for lane in sorted({lane for _, lane in self._queues}):
+            queue = self._queues.get((Line.LANE, lane), _Queue())
             depths.append(
-                LaneDepth(lane, len(line.ready), len(line.in_flight), len(line.delayed), now - min(times))
+                LaneDepth(
+                    lane=lane,
+                    ready=len(queue.ready),
+                    in_flight=len(queue.in_flight),
+                    delayed=len(queue.delayed),
+                    oldest_age=now - min(entry.since for entry in queue.entries()) if len(queue) else None,
+                    outcomes=len(self._queues.get((Line.OUTCOMES, lane), ())),
+                    dead=len(self._queues.get((Line.DEAD, lane), ())),
+                )
             )
         return depths
 
+    async def peek(self, lane: str, line: Line, *, limit: int) -> Sequence[Item]:
+        queue = self._queues.get((line, lane), _Queue())
+        here = [entry.item for entry in (*queue.in_flight.values(), *queue.ready.values())]
+        later = sorted(queue.delayed.values(), key=lambda entry: entry.due or 0.0)
+        return [*here, *(_delayed(entry.item, entry.due) for entry in later)][:limit]
+
+    async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
+        queue = self._queues.get((Line.DEAD, lane), _Queue())
+        chosen = [
+            tag
+            for tag, entry in queue.ready.items()
+            if request_id is None or event_of(entry.item).request_id == request_id
+        ][:limit]
+        for tag in chosen:
+            entry = queue.ready.pop(tag)
+            self._add(replace(event_of(entry.item), attempt=1), self._clock.now())
+        self._forget_if_empty((Line.DEAD, lane))
+        return len(chosen)
+
+    async def hasten(self, lane: str, request_id: str) -> int:
+        queue = self._queues.get((Line.LANE, lane), _Queue())
+        chosen = [tag for tag, entry in queue.delayed.items() if event_of(entry.item).request_id == request_id]
+        for tag in chosen:
+            queue.ready[tag] = queue.delayed.pop(tag)._replace(due=None)
+        self._changed.set()
+        return len(chosen)
+
+    async def purge(self, lane: str, line: Line) -> int:
+        queue = self._queues.get((line, lane), _Queue())
+        gone = len(queue.ready) + len(queue.delayed)
+        queue.ready.clear()
+        queue.delayed.clear()
+        self._forget_if_empty((line, lane))
+        return gone
+
+    async def trim_dead(self, lane: str, *, keep: int) -> int:
+        queue = self._queues.get((Line.DEAD, lane), _Queue())
+        gone = 0
+        while len(queue.ready) > keep:
+            queue.ready.popitem(last=False)
+            gone += 1
+        self._forget_if_empty((Line.DEAD, lane))
+        return gone
+
     async def drop_lane(self, lane: str) -> int:
-        line = self._lines.pop(lane, None)
-        return len(line) if line is not None else 0
+        dropped = [self._queues.pop((line, lane), _Queue()) for line in Line]
+        return len(dropped[0])
 
     def wake(self) -> None:
         self._woken = True
         self._changed.set()
 
-    def _forget_if_empty(self, lane: str) -> None:
-        line = self._lines.get(lane)
-        if line is not None and not len(line):
-            del self._lines[lane]
+    def _forget_if_empty(self, place: Place) -> None:
+        queue = self._queues.get(place)
+        if queue is not None and not len(queue):
+            del self._queues[place]
+
+
+def _undelayed(item: Item) -> Item:
+    return item if isinstance(item, DeadEvent) else replace(item, due=None)
+
+
+def _delayed(item: Item, due: float | None) -> Item:
+    return item if isinstance(item, DeadEvent) else replace(item, due=due)

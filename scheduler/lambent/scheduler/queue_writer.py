@@ -2,9 +2,8 @@
 publish would be the cost of every event: it takes all that has gathered, sends it as one batch, and answers
 after the reply.
 
-Publishes fail fast (their caller gets an error and may come again); acknowledgements and delays are repeated
-until they get through, since nobody else could.
-"""
+Publishes fail fast (their caller gets an error and may come again); acknowledgements and replacements are
+repeated until they get through, since nobody else could."""
 
 import asyncio
 import threading
@@ -19,10 +18,12 @@ from kombu.messaging import Producer
 
 from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.log import Log
-from lambent.scheduler.transport.streams import Channel, close_channel
+from lambent.scheduler.queue_operations import CONTENT_TYPE
+from lambent.scheduler.transport.batch import QueuesNotStored
+from lambent.scheduler.transport.streams import Channel, Replacement, close_channel
+from lambent.scheduler.transport.wire import was_refused
 
 _log = Log(__name__)
-CONTENT_TYPE = "application/x-lambent-event"
 _GIVE_UP_SECONDS = 5.0  # a publish that waited longer than this is refused unsent
 _MAX_BATCH = 256
 _MAX_BATCH_BYTES = 16 << 20
@@ -40,7 +41,7 @@ class Job:
     delay_ms: int = 0
     call: Callable[[Any], Any] | None = None  # anything else that needs the channel; repeatable if `persist`
     ack: Sequence[str] | None = None
-    replace: tuple[str, dict[str, Any], int, str] | None = None
+    replace: tuple[str, Sequence[Replacement]] | None = None
     persist: bool = False
     since: float = field(default_factory=time.monotonic)
 
@@ -87,11 +88,9 @@ class Writer:
     def put(self, job: Job) -> "asyncio.Future[Any]":
         """Queues a job. Raises EventQueueUnavailable when too much waits already."""
         if self._stopping:
-            raise EventQueueUnavailable("The event was not accepted: the server is stopping. Send it again.")
+            raise _refused("the server is stopping")
         if job.publish and self._bytes > _MAX_WAITING_BYTES:
-            raise EventQueueUnavailable(
-                "The event was not accepted: too many wait to be stored. Send it again."
-            )
+            raise _refused("too many wait to be stored")
         with self._ready:
             self._jobs.append(job)
             self._bytes += len(job.body)
@@ -137,7 +136,7 @@ class Writer:
             if not job.publish:
                 others.append(job)
             elif now - job.since > _GIVE_UP_SECONDS:
-                outcomes.append((job, None, EventQueueUnavailable()))
+                outcomes.append((job, None, _refused("the event queue's server does not answer")))
             elif not job.future.cancelled():
                 publishes.append(job)
         failure = self._publish(publishes, outcomes) if publishes else None
@@ -157,6 +156,13 @@ class Writer:
                         content_encoding="binary",
                         headers={"x-delay": job.delay_ms} if job.delay_ms > 0 else None,
                     )
+        except QueuesNotStored as partly:
+            # The server's clear answer for some queues, a full lane's most likely; the rest is stored.
+            self._failed(partly)
+            for job in jobs:
+                error = partly.errors.get(job.queue)
+                outcomes.append((job, None, None if error is None else _refusal(error)))
+            return None
         except Exception as error:
             # Whatever it was, these were not confirmed: their callers must hear of it, and the thread must
             # live.
@@ -169,33 +175,34 @@ class Writer:
         return None
 
     def _others(self, jobs: list[Job], outcomes: list[Outcome], failure: Exception | None) -> None:
-        """Acknowledgements in one round trip, then delays in one, then each other call. With a `failure` just
-        seen they are not tried: each try may take a whole timeout, and publishes wait behind it."""
-        groups: list[tuple[list[Job], Callable[[Any], Any]]] = []
+        """Acknowledgements in one round trip, then replacements in one, then each other call. With a
+        `failure` just seen they are not tried: each try may take a whole timeout, and publishes wait behind
+        it."""
+        groups: list[tuple[list[Job], Callable[[Any], Sequence[Any]]]] = []
         acks = [job for job in jobs if job.ack is not None]
         if acks:
             tags = [tag for job in acks for tag in job.ack or ()]
-            groups.append((acks, lambda channel: channel.ack_many(tags)))
-        delays = [job for job in jobs if job.replace is not None]
-        if delays:
-            items = [job.replace for job in delays]
-            groups.append((delays, lambda channel: channel.replace_many(items)))
-        groups += [([job], job.call) for job in jobs if job.call is not None]
+            groups.append((acks, lambda channel: [channel.ack_many(tags)] * len(acks)))
+        replacing = [job for job in jobs if job.replace is not None]
+        if replacing:
+            items = [job.replace for job in replacing]
+            groups.append((replacing, lambda channel: channel.replace_many(items)))
+        groups += [([job], _alone(job.call)) for job in jobs if job.call is not None]
         for members, work in groups:
             try:
                 if failure is not None:
                     raise failure
                 self._open()
-                result = work(self._channel)
+                results = work(self._channel)
             except Exception as error:
-                # As above. Acknowledgements and delays come again; a call's caller decides.
+                # As above. Acknowledgements and replacements come again; a call's caller decides.
                 if failure is None:
                     self._failed(error)
                 failure = error
                 self._repeat_or_refuse(members, error, outcomes)
                 continue
             self._failures = 0
-            for job in members:
+            for job, result in zip(members, results, strict=True):
                 if job.ack is not None:
                     self._settled(job.ack)
                 elif job.replace is not None:
@@ -248,11 +255,26 @@ class Writer:
             self._loop.call_soon_threadsafe(resolve)
 
 
+def _alone(call: Callable[[Any], Any]) -> Callable[[Any], Sequence[Any]]:
+    return lambda channel: [call(channel)]
+
+
+def _refused(why: str) -> EventQueueUnavailable:
+    """Nothing was sent."""
+    refusal = EventQueueUnavailable(f"The event was not accepted: {why}. Send it again.")
+    refusal.certain = True
+    return refusal
+
+
 def _refusal(error: Exception) -> EventQueueUnavailable:
     """What the caller hears. The server's own words are in it: out of memory, disk full, read-only."""
-    cause = error.__cause__ if isinstance(error, BatchPublishError) and error.__cause__ else error
-    refusal = EventQueueUnavailable(
-        f"The event was not accepted: the event queue's server failed ({cause}). Send it again."
-    )
+    text = str(error)
+    if text.startswith("FULL "):
+        refusal = _refused(f"the function's queue is full ({text[5:]})")
+    else:
+        refusal = _refused(f"the event queue's server failed ({text})")
+        # A clear answer to the step itself; after a lost connection or a missed fsync it may lie there all
+        # the same.
+        refusal.certain = was_refused(error)
     refusal.__cause__ = error
     return refusal

@@ -1,15 +1,20 @@
-"""What becomes of an event after an attempt: pure, because this is what a lost or a doubled event would hang
-on.
+"""What becomes of an event before and after an attempt: pure, because this is what a lost or a doubled event
+would hang on.
 
-AWS: a function error is tried again, at most twice; a throttle (429) or a system error (5xx) returns the
-event to the queue without counting an attempt, with waits of 1 s doubling to 5 min. Until the retry settings
-are built, the two retries follow at once.
-"""
+AWS: a function error is tried again, at most twice, after one and after two minutes; a throttle (429) or a
+system error (5xx) returns the event to the queue without counting an attempt, with waits of 1 s doubling to 5
+min; an event older than MaximumEventAgeInSeconds is given up, whatever it waited for; so is one of a function
+whose reserved concurrency is 0, at once."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-MAX_ATTEMPTS = 3
+from lambent.kernel.events import Condition
+from lambent.kernel.models import EventInvokeConfig
+
+MAX_RETRIES = 2
+MAX_AGE = 21_600.0
+RETRY_BASE = 60.0
 BACKOFF_FIRST = 1.0
 BACKOFF_LAST = 300.0
 
@@ -28,9 +33,10 @@ class Action(StrEnum):
     """What to do with the event."""
 
     DONE = "done"
-    AGAIN = "again"  # the same event as its next attempt
+    AGAIN = "again"  # the next attempt after `wait`
     LATER = "later"  # the same attempt after `wait`
-    DROP = "drop"
+    GIVE_UP = "give_up"  # for `condition`
+    DROP = "drop"  # it is nobody's any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,54 @@ class Decision:
     action: Action
     attempt: int
     wait: float = 0.0
+    condition: Condition = Condition.SUCCESS
 
 
-def decide(result: Result, *, attempt: int, setbacks: int) -> Decision:
+@dataclass(frozen=True, slots=True)
+class RetryLimits:
+    """`retries` after the first attempt; `max_age` in seconds since the event was accepted; `base`: seconds
+    before the first retry, the second waits twice as long."""
+
+    retries: int = MAX_RETRIES
+    max_age: float = MAX_AGE
+    base: float = RETRY_BASE
+
+
+def limits_of(config: EventInvokeConfig | None, *, base: float) -> RetryLimits:
+    """The function's own numbers over AWS's defaults."""
+    retries = config.maximum_retry_attempts if config is not None else None
+    age = config.maximum_event_age if config is not None else None
+    return RetryLimits(
+        retries=MAX_RETRIES if retries is None else retries,
+        max_age=MAX_AGE if age is None else float(age),
+        base=base,
+    )
+
+
+def given_up_before(*, age: float, reserved: int | None, looped: bool, limits: RetryLimits) -> Condition | None:
+    """Why an event is not even tried; None: it is. `age` in seconds; `looped`: its function calls itself in a
+    chain and may not."""
+    if reserved == 0:
+        return Condition.ZERO_RESERVED_CONCURRENCY
+    if age >= limits.max_age:
+        return Condition.EVENT_AGE_EXCEEDED
+    return Condition.RECURSION_DETECTED if looped else None
+
+
+def decide(result: Result, *, attempt: int, setbacks: int, age: float, limits: RetryLimits) -> Decision:
     """`attempt` counts from 1; `setbacks`: how often in a row this lane was throttled or failed by the
-    platform, this time included."""
+    platform, this time included. No wait goes far beyond the end of the event's age: it is given up then."""
     if result is Result.SUCCESS:
         return Decision(Action.DONE, attempt)
     if result is Result.NO_FUNCTION:
         return Decision(Action.DROP, attempt)
+    left = max(0.0, limits.max_age - age)
     if result is Result.FUNCTION_ERROR:
-        if attempt < MAX_ATTEMPTS:
-            return Decision(Action.AGAIN, attempt + 1)
-        return Decision(Action.DROP, attempt)
-    return Decision(Action.LATER, attempt, backoff(setbacks))
+        if attempt > limits.retries:
+            return Decision(Action.GIVE_UP, attempt, condition=Condition.RETRIES_EXHAUSTED)
+        return Decision(Action.AGAIN, attempt + 1, min(limits.base * attempt, left))
+    # Never at once: what fails before the event's age can be asked would go round and round.
+    return Decision(Action.LATER, attempt, max(BACKOFF_FIRST, min(backoff(setbacks), left)))
 
 
 def backoff(setbacks: int) -> float:

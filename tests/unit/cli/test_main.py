@@ -26,6 +26,10 @@ COMMANDS = [
     ("trigger", "add"),
     ("trigger", "list"),
     ("trigger", "rm"),
+    ("queue", "peek"),
+    ("queue", "redrive"),
+    ("queue", "purge"),
+    ("queue", "replay"),
 ]
 
 

@@ -83,11 +83,6 @@ CREATE: dict[str, Any] = {"FunctionName": "f", "Role": "r", "Code": {"ZipFile": 
             {"VpcConfig": {"Ipv6AllowedForDualStack": True}},
             "VpcConfig.Ipv6AllowedForDualStack",
         ),
-        (
-            "CreateFunction",
-            {"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:::q"}},
-            "DeadLetterConfig.TargetArn",
-        ),
         ("CreateFunction", {"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart.ApplyOn"),
         ("CreateFunction", {"FileSystemConfigs": [{"Arn": "a"}]}, "FileSystemConfigs"),
         ("CreateFunction", {"TracingConfig": {"Mode": "Active"}}, "TracingConfig.Mode"),

@@ -1,7 +1,5 @@
 """GetAccountSettings, the table of operations, and the small formats that answers are made of."""
 
-import dataclasses
-
 import pytest
 from handler_world import World
 
@@ -17,11 +15,7 @@ async def test_account_settings_are_the_limits_and_what_is_used() -> None:
     await world.active("two")
     await world.call("PublishLayerVersion", LayerName="libs", Content={"ZipFile": b"layer"})
     for name, reserved in (("one", 100), ("two", 0)):
-        stored = await world.stored(name)
-        await world.store.replace(
-            dataclasses.replace(stored, reserved_concurrency=reserved),
-            expect_revision=stored.latest.revision_id,
-        )
+        await world.store.set_reserved_concurrency(name, reserved)
     assert await world.call("GetAccountSettings") == {
         "AccountLimit": {
             "TotalCodeSize": 80530636800,

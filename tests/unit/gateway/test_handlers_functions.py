@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import dataclasses
 import hashlib
 import json
 import re
@@ -338,10 +337,7 @@ async def test_get_function_gives_a_download_url_and_leaves_out_what_is_not_set(
 
 async def test_get_function_has_tags_and_reserved_concurrency_when_set(world: World) -> None:
     await world.active(Tags={"team": "a"})
-    stored = await world.stored()
-    await world.store.replace(
-        dataclasses.replace(stored, reserved_concurrency=0), expect_revision=stored.latest.revision_id
-    )
+    await world.store.set_reserved_concurrency("my-fn", 0)
     answer = await world.call("GetFunction", FunctionName="my-fn")
     assert answer["Tags"] == {"team": "a"}
     assert answer["Concurrency"] == {"ReservedConcurrentExecutions": 0}

@@ -2,7 +2,6 @@
 a server that died in between."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -148,10 +147,7 @@ async def test_tags_and_concurrency_set_while_it_is_created_are_kept(world: Worl
     await world.host.asked()
     arn = (await world.configuration())["FunctionArn"]
     await world.call("TagResource", Resource=arn, Tags={"b": "2"})
-    stored = await world.stored()
-    await world.store.replace(
-        dataclasses.replace(stored, reserved_concurrency=5), expect_revision=stored.latest.revision_id
-    )
+    await world.store.set_reserved_concurrency("my-fn", 5)
     world.host.go.set()
     await world.idle()
     stored = await world.stored()

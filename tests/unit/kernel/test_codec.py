@@ -8,11 +8,11 @@ import pytest
 import samples
 
 from lambent.kernel.errors import InvalidParameterValueException, ServiceException
-from lambent.kernel.models import FunctionVersion, LayerVersion, Trigger
 from lambent.kernel.store import codec
 
 SCHEMA_1 = Path(__file__).parents[2] / "fixtures" / "store" / "schema-1"
-KEPT: dict[str, FunctionVersion | LayerVersion | Trigger] = {
+KEPT: dict[str, codec.Stored] = {
+    "event_invoke.json": samples.event_invoke(),
     "function_version.json": samples.full_function().latest,
     "function_version_small.json": samples.version(),
     "layer_version.json": samples.layer(),
@@ -20,7 +20,9 @@ KEPT: dict[str, FunctionVersion | LayerVersion | Trigger] = {
 }
 
 
-def read(file: str, data: bytes) -> FunctionVersion | LayerVersion | Trigger:
+def read(file: str, data: bytes) -> codec.Stored:
+    if file.startswith("event_invoke"):
+        return codec.event_invoke(data)
     if file.startswith("layer"):
         return codec.layer_version(data, 1)
     return codec.trigger(data) if file.startswith("trigger") else codec.function_version(data)

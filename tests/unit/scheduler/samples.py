@@ -24,4 +24,4 @@ def function(
 
 
 def event(number: int = 1, *, lane: str = "uid", name: str = "f", attempt: int = 1) -> Event:
-    return replace(Event(f"request-{number}", lane, name, b"{}", 0.0), attempt=attempt)
+    return replace(Event(f"request-{number}", lane, name, b"{}", 1_769_860_800.0), attempt=attempt)

@@ -1,8 +1,9 @@
 """lanes.py: events are run, tried again, delayed or dropped, and a lane is read only while there is room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from unit.scheduler.samples import event, function
@@ -15,25 +16,39 @@ from lambent.kernel.errors import (
     ServiceException,
     TooManyRequestsException,
 )
+from lambent.kernel.events import Condition, DeadEvent, Item, Line, OutcomeRecord, Room
 from lambent.kernel.models import (
     Enforcement,
     Event,
+    EventInvokeConfig,
     Function,
     FunctionVersion,
     Invocation,
     Outcome,
+    RecursiveLoop,
     Report,
     Response,
 )
 from lambent.kernel.ports import Delivery, EnvironmentHost, Lease
+from lambent.kernel.targets import Target, TargetKind
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.dispatcher import LocalDispatcher
+from lambent.scheduler.feed import Feed
 from lambent.scheduler.lanes import LaneLimits, Lanes
+from lambent.scheduler.outcomes import Outcomes
 from lambent.scheduler.queue_memory import MemoryEventQueue
 
+GOOD_QUEUE, BAD_QUEUE, DEAD_QUEUE = (
+    f"arn:aws:sqs:us-east-1:000000000000:{name}" for name in ("good", "bad", "dead")
+)
 REPORT = Report(Outcome.SUCCESS, 1.0, 1, None, 128, 64)
 GOOD = Response(b"1")
 BAD = Response(b"{}", function_error="Unhandled")
+
+
+def configured(**settings: Any) -> Function:
+    """A function with an event-invoke configuration."""
+    return replace(function(), event_invoke={"$LATEST": EventInvokeConfig(0.0, **settings)})
 
 
 class FakeRun:
@@ -83,6 +98,7 @@ class World:
     functions: dict[str, Function] = field(default_factory=lambda: {"f": function()})
     stored: dict[str, Function] = field(default_factory=dict)  # what the cache `functions` has not heard of
     limit: int = 10
+    sent: list[OutcomeRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.queue = MemoryEventQueue(self.clock)
@@ -100,6 +116,16 @@ class World:
             limits=LaneLimits(per_lane=4, total=40, batch=20),
         )
         self.dispatcher.freed.append(self.lanes.freed)
+        self.outcomes = Outcomes(
+            queue=self.queue,
+            senders={TargetKind.SQS: self.send},
+            clock=self.clock,
+            tasks=self.tasks,
+        )
+        self.feed = Feed(queue=self.queue, lanes=self.lanes, outcomes=self.outcomes, clock=self.clock)
+
+    async def send(self, record: OutcomeRecord, target: Target) -> None:
+        self.sent.append(record)
 
     async def resolve(self, name: str) -> Function | None:
         return self.functions.get(name)
@@ -112,6 +138,11 @@ class World:
             await self.queue.publish(one)
         await self.clock.settle(60)
 
+    async def dead(self, lane: str = "uid") -> list[DeadEvent]:
+        return [
+            item for item in await self.queue.peek(lane, Line.DEAD, limit=100) if isinstance(item, DeadEvent)
+        ]
+
     async def depth(self) -> int:
         return sum(d.ready + d.in_flight + d.delayed for d in await self.queue.lanes())
 
@@ -119,7 +150,7 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     made = World()
-    made.tasks.forever("lanes", made.lanes.run())
+    made.tasks.forever("feed", made.feed.run())
     yield made
     await made.tasks.drain(0)
 
@@ -134,23 +165,33 @@ async def test_an_event_runs_under_its_own_request_id_and_is_done(world: World) 
     assert world.dispatcher.used == 0
 
 
-async def test_a_failing_event_is_tried_three_times_then_dropped_loudly(
+async def test_a_failing_event_is_tried_again_after_one_and_two_minutes_then_kept_as_dead(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.host.script = [BAD]
     before = metrics.events_dropped.labels("f")._value.get()
     await world.publish(event())
+    for wait, runs in ((60, 2), (120, 3)):
+        await world.clock.advance(wait - 0.5)
+        assert len(world.host.invocations) == runs - 1
+        await world.clock.advance(0.5)
+        assert len(world.host.invocations) == runs
     assert [i.request_id for i in world.host.invocations] == ["request-1"] * 3
     assert await world.depth() == 0
     assert metrics.events_dropped.labels("f")._value.get() == before + 1
-    assert [r.levelname for r in caplog.records if "dropped" in r.message] == ["ERROR"]
+    assert [r.levelname for r in caplog.records if "given up" in r.message] == ["ERROR"]
+    [dead] = await world.dead()
+    assert dead.ending.condition is Condition.RETRIES_EXHAUSTED
+    assert (dead.event.request_id, dead.ending.attempts, dead.target) == ("request-1", 3, None)
 
 
 async def test_a_retry_that_succeeds_ends_it(world: World) -> None:
     world.host.script = [BAD, GOOD]
     await world.publish(event())
+    await world.clock.advance(60.1)
     assert len(world.host.invocations) == 2
     assert await world.depth() == 0
+    assert await world.dead() == []
 
 
 async def test_a_platform_failure_waits_and_counts_no_attempt(world: World) -> None:
@@ -167,14 +208,97 @@ async def test_a_platform_failure_waits_and_counts_no_attempt(world: World) -> N
 
 
 async def test_a_throttled_event_waits_and_others_go_on(world: World) -> None:
-    world.functions = {"f": function(reserved=0), "g": function("g", uid="uid-g")}
+    world.functions = {"f": function(reserved=1), "g": function("g", uid="uid-g")}
+    other = await world.dispatcher.acquire(function(reserved=1), function().to_run, holder="someone")
     await world.publish(event(1), event(2, lane="uid-g", name="g"))
     assert [i.request_id for i in world.host.invocations] == ["request-2"]
     assert await world.depth() == 1
-    world.functions["f"] = function()
+    world.dispatcher.release(other)
     await world.clock.advance(1.01)
     assert len(world.host.invocations) == 2
     assert await world.depth() == 0
+
+
+async def test_a_function_with_nothing_reserved_gives_its_events_up_at_once(world: World) -> None:
+    world.functions["f"] = function(reserved=0)
+    await world.publish(*(event(i) for i in range(10)))
+    assert world.host.invocations == []
+    assert {dead.ending.condition for dead in await world.dead()} == {Condition.ZERO_RESERVED_CONCURRENCY}
+    assert (len(await world.dead()), await world.depth()) == (10, 0)
+    assert (await world.dead())[0].ending.attempts == 0
+
+
+async def test_an_event_that_is_too_old_is_given_up_untried(world: World) -> None:
+    world.functions["f"] = configured(maximum_event_age=60)
+    await world.publish(replace(event(), accepted=world.clock.now() - 60))
+    assert world.host.invocations == []
+    [dead] = await world.dead()
+    assert dead.ending.condition is Condition.EVENT_AGE_EXCEEDED
+
+
+async def test_an_event_that_waits_for_its_retry_is_given_up_when_it_gets_too_old(world: World) -> None:
+    world.functions["f"] = configured(maximum_event_age=90)
+    world.host.script = [BAD]
+    await world.publish(replace(event(), accepted=world.clock.now() - 40))
+    await world.clock.advance(49.9)
+    assert await world.dead() == []
+    await world.clock.advance(0.2)
+    [dead] = await world.dead()
+    assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 1)
+    assert len(world.host.invocations) == 1
+
+
+async def test_a_throttled_event_is_given_up_when_it_gets_too_old(world: World) -> None:
+    world.functions["f"] = configured(maximum_event_age=60)
+    world.functions["f"] = replace(world.functions["f"], reserved_concurrency=1)
+    await world.dispatcher.acquire(function(reserved=1), function().to_run, holder="someone")
+    await world.publish(replace(event(), accepted=world.clock.now()))
+    await world.clock.advance(59)
+    assert await world.dead() == []
+    await world.clock.advance(3)
+    [dead] = await world.dead()
+    assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 0)
+
+
+async def test_outcomes_go_to_their_targets_and_never_run_the_function_again(world: World) -> None:
+    world.functions["f"] = configured(on_success=GOOD_QUEUE, on_failure=BAD_QUEUE, maximum_retry_attempts=0)
+    latest = replace(world.functions["f"].latest, dead_letter=DEAD_QUEUE)
+    world.functions["f"] = replace(world.functions["f"], latest=latest)
+    await world.publish(event(1))
+    [good] = world.sent
+    assert (good.target, good.dead_letter, good.event.request_id) == (GOOD_QUEUE, False, "request-1")
+    assert good.ending.condition is Condition.SUCCESS
+    assert (good.ending.attempts, good.ending.status, good.ending.response) == (1, 200, b"1")
+    world.host.script = [BAD]
+    await world.publish(event(2))
+    assert [(record.target, record.dead_letter) for record in world.sent[1:]] == [
+        (DEAD_QUEUE, True),
+        (BAD_QUEUE, False),
+    ]
+    assert world.sent[1].ending.function_error == "Unhandled"
+    assert len(world.host.invocations) == 2
+    assert await world.queue.lanes() == []
+
+
+async def test_a_success_without_a_destination_leaves_nothing(world: World) -> None:
+    world.functions["f"] = configured(on_failure=BAD_QUEUE)
+    await world.publish(event(1))
+    assert (world.sent, await world.queue.lanes()) == ([], [])
+
+
+async def test_a_function_that_calls_itself_in_a_chain_is_stopped(world: World) -> None:
+    trace = "Root=1-2-3"
+    for _ in range(16):
+        await world.publish(replace(event(), trace_id=trace))
+        trace = world.host.invocations[-1].trace_id
+    assert len(world.host.invocations) == 16
+    await world.publish(replace(event(99), trace_id=trace))
+    assert len(world.host.invocations) == 16
+    [dead] = await world.dead()
+    assert (dead.event.request_id, dead.ending.condition) == ("request-99", Condition.RECURSION_DETECTED)
+    world.functions["f"] = replace(function(), recursive_loop=RecursiveLoop.ALLOW)
+    await world.publish(replace(event(), trace_id=trace))
+    assert len(world.host.invocations) == 17
 
 
 async def test_freed_slots_end_a_lanes_pause(world: World) -> None:
@@ -283,7 +407,7 @@ async def test_what_was_read_already_when_a_pause_began_adds_no_setback(world: W
     world.host.script = [ServiceException()]
     consume = world.queue.consume
 
-    async def overtaken(room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+    async def overtaken(room: Room, *, wait: float) -> Sequence[Delivery]:
         deliveries = await consume(room, wait=wait)
         if deliveries and not world.host.runs[0].report.done():
             world.host.runs[0].end(ServiceException())
@@ -341,7 +465,7 @@ async def test_a_defect_in_the_host_loses_no_event(world: World, caplog: pytest.
 async def test_stop_reads_no_more_and_waits_for_what_runs(world: World) -> None:
     world.host.script = [None]
     await world.publish(event(1))
-    stopping = asyncio.ensure_future(world.lanes.stop())
+    stopping = asyncio.ensure_future(world.feed.stop())
     await world.publish(event(2))
     assert not stopping.done()
     world.host.runs[0].end(GOOD)
@@ -351,25 +475,11 @@ async def test_stop_reads_no_more_and_waits_for_what_runs(world: World) -> None:
     assert (depth.ready, depth.in_flight) == (1, 0)
 
 
-async def test_gauges_follow_the_queue_and_rest_when_it_is_empty(world: World) -> None:
-    world.host.script = [None]
-    await world.publish(*(event(i) for i in range(6)))
-    await world.clock.advance(5.1)
-    assert metrics.queue_depth.labels("f")._value.get() == 6
-    assert metrics.queue_age.labels("f")._value.get() >= 5
-    for number in range(6):
-        world.host.runs[number].end(GOOD)
-        await world.clock.settle(60)
-    await world.clock.advance(5.1)
-    assert metrics.queue_depth.labels("f")._value.get() == 0
-    assert len(world.tasks) == 1  # the reader alone: nothing polls an empty queue
-
-
 async def test_after_stop_a_drain_waits_for_no_pause(world: World) -> None:
     world.host.script = [ServiceException()]
     await world.publish(event())
     assert len(world.tasks) > 1
-    await world.lanes.stop()
+    await world.feed.stop()
     await world.clock.settle()
     assert len(world.tasks) == 1
 
@@ -380,9 +490,9 @@ async def test_what_was_read_while_stopping_goes_back_and_a_closed_queue_kills_n
     world = World(tasks=Tasks("test", on_death=lambda name, _: died.append(name)))
     waiting = 0
     together = asyncio.Event()
-    delay = world.queue.delay
+    give_back = world.queue.replace
 
-    async def slow(delivery: Delivery, event: Event) -> None:
+    async def slow(delivery: Delivery, items: Sequence[Item]) -> None:
         nonlocal waiting
         if closed:
             raise EventQueueUnavailable("closed")
@@ -390,20 +500,20 @@ async def test_what_was_read_while_stopping_goes_back_and_a_closed_queue_kills_n
         if waiting == 2:
             together.set()
         await together.wait()
-        await delay(delivery, event)
+        await give_back(delivery, items)
 
-    world.queue.delay = slow  # type: ignore[method-assign]
+    world.queue.replace = slow  # type: ignore[method-assign]
     world.functions["g"] = function("g", uid="uid-g")
     consume = world.queue.consume
 
-    async def late(room: Mapping[str, int], *, wait: float) -> Sequence[Delivery]:
+    async def late(room: Room, *, wait: float) -> Sequence[Delivery]:
         deliveries = await consume(room, wait=wait)
-        await world.lanes.stop()
+        await world.feed.stop()
         return deliveries
 
     world.queue.consume = late  # type: ignore[method-assign]
     await world.publish(event(1), event(2, lane="uid-g", name="g"))
-    world.tasks.forever("lanes", world.lanes.run())
+    world.tasks.forever("feed", world.feed.run())
     await world.clock.settle(60)
     ready = [(depth.ready, depth.in_flight) for depth in await world.queue.lanes()]
     assert ready == ([(0, 1)] * 2 if closed else [(1, 0)] * 2)

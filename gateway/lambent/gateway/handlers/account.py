@@ -19,16 +19,16 @@ async def get_account_settings(services: Services, call: Call, members: Mapping[
             "CodeSizeUnzipped": MAX_UNZIPPED,
             "CodeSizeZipped": MAX_DIRECT,
             "ConcurrentExecutions": limit,
-            "UnreservedConcurrentExecutions": limit - await _reserved(services),
+            "UnreservedConcurrentExecutions": limit - await reserved_in_all(services),
         },
         "AccountUsage": {"TotalCodeSize": used, "FunctionCount": count},
     }
 
 
-async def _reserved(services: Services) -> int:
-    """The sum of all functions' reserved concurrency."""
+async def reserved_in_all(services: Services, *, but: str | None = None) -> int:
+    """The sum of all functions' reserved concurrency, leaving out the function `but`."""
     total, after = 0, None
     while rows := await services.store.page(after=after, limit=_PAGE):
-        total += sum(function.reserved_concurrency or 0 for function in rows)
+        total += sum(function.reserved_concurrency or 0 for function in rows if function.name != but)
         after = rows[-1].name
     return total

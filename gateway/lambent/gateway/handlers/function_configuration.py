@@ -10,7 +10,12 @@ from lambent.gateway.handlers.archives import check_unzipped, resolve_layers
 from lambent.gateway.handlers.lookup import existing, reference, unqualified
 from lambent.gateway.handlers.render import configuration
 from lambent.gateway.handlers.runtimes import accept_runtime
-from lambent.gateway.handlers.validation import check_handler, environment_variables, logging_config
+from lambent.gateway.handlers.validation import (
+    check_handler,
+    dead_letter_target,
+    environment_variables,
+    logging_config,
+)
 from lambent.gateway.services import Call, Services
 from lambent.kernel.models import FunctionVersion
 
@@ -60,6 +65,8 @@ async def _changed(services: Services, latest: FunctionVersion, members: Mapping
         changes["environment"] = environment_variables(members["Environment"])
     if members.get("LoggingConfig") is not None:
         changes["logging"] = logging_config(members["LoggingConfig"], latest.logging)
+    if members.get("DeadLetterConfig") is not None:
+        changes["dead_letter"] = dead_letter_target(services, members["DeadLetterConfig"])
     if members.get("Layers") is not None:
         layers = await resolve_layers(services, members["Layers"], known=latest.layers)
         check_unzipped(latest.archive, layers)

@@ -23,6 +23,7 @@ from lambent.gateway.handlers.validation import (
     check_handler,
     check_name,
     checked_tags,
+    dead_letter_target,
     environment_variables,
     logging_config,
 )
@@ -90,6 +91,7 @@ def _first_version(
         environment=variables,
         layers=layers,
         logging=logs,
+        dead_letter=dead_letter_target(services, members.get("DeadLetterConfig") or {}),
         state=State.PENDING,
         state_reason=lifecycle.CREATING_REASON,
         state_reason_code=lifecycle.CREATING_CODE,
@@ -156,6 +158,7 @@ async def _clear(services: Services, function: Function) -> None:
     except LambdaError as error:
         _log.warning("A deleted function was not stopped.", function=function.name, why=error.message)
     try:
+        services.dispatcher.forget(function.uid)
         await services.queue.drop_lane(function.uid)
     except LambdaError as error:
         _log.warning("A deleted function's events were not dropped.", function=function.name, why=error.message)

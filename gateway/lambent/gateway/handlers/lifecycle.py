@@ -216,14 +216,12 @@ async def _patiently(services: Services, name: str, step: Callable[[], Awaitable
 
 async def _write_outcome(services: Services, name: str, revision: str, outcome: Function) -> bool:
     """Writes the outcome if the function is still the one that was prepared; whether it stands there now."""
-    # Read again: a reserved concurrency may have been set while the code was unpacked. And when the answer to
-    # an earlier attempt got lost, the outcome may be there already.
+    # When the answer to an earlier attempt got lost, the outcome may be there already.
     stored = await services.store.get(name)
     if stored is None:
         return False
     if stored.latest.revision_id != revision:
         return stored.latest.revision_id == outcome.latest.revision_id
-    outcome = replace(outcome, tags=stored.tags, reserved_concurrency=stored.reserved_concurrency)
     try:
         await services.store.replace(outcome, expect_revision=revision)
     except (PreconditionFailedException, ResourceNotFoundException):

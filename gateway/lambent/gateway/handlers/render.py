@@ -57,6 +57,7 @@ def configuration(
         "CodeSha256": version.archive.sha256,
         "Version": version.version,
         "Environment": {"Variables": dict(version.environment)} if version.environment else None,
+        "DeadLetterConfig": {"TargetArn": version.dead_letter} if version.dead_letter else None,
         "TracingConfig": {"Mode": "PassThrough"},
         "RevisionId": version.revision_id,
         "Layers": [{"Arn": use.arn, "CodeSize": use.archive.size} for use in version.layers] or None,

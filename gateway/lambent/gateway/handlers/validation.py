@@ -8,8 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lambent.gateway.services import Services
 from lambent.kernel.errors import InvalidParameterValueException, ValidationException
 from lambent.kernel.models import LoggingConfig
+from lambent.kernel.targets import TargetKind, parse_target
 
 MAX_NAME = 64
 MAX_ENVIRONMENT_BYTES = 4096
@@ -69,6 +71,27 @@ def environment_variables(environment: Mapping[str, Any]) -> Mapping[str, str] |
             f"have provided exceeded the 4KB limit. String measured: {measured}"
         )
     return variables or None
+
+
+def dead_letter_target(services: Services, given: Mapping[str, Any]) -> str | None:
+    """The ARN of a DeadLetterConfig; None for an empty one, which clears. AWS: standard queues and topics only.
+
+    Raises InvalidParameterValueException for another ARN, or one that can't be reached from here.
+    """
+    arn: str | None = given.get("TargetArn") or None
+    if arn is None:
+        return None
+    target = parse_target(arn)
+    if target is None or target.fifo or target.kind not in (TargetKind.SQS, TargetKind.SNS):
+        raise InvalidParameterValueException(
+            "The target ARN is invalid. It must name a standard SQS queue or a standard SNS topic."
+        )
+    problem = services.target_problem(target)
+    if problem is not None:
+        raise InvalidParameterValueException(
+            f"The dead-letter queue {arn} can't be reached from here: {problem}"
+        )
+    return arn
 
 
 def logging_config(given: Mapping[str, Any], base: LoggingConfig) -> LoggingConfig:

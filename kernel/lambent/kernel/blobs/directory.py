@@ -1,8 +1,9 @@
 """Blobs in a folder, because metadata may only name bytes that survive a crash: each blob is written aside,
 fsynced, renamed to its digest, and its folders are fsynced, before `put` answers.
 
-Layout: `<root>/ab/cd/<sha256 hex>`, unfinished writes in `<root>/aside/`, and `<root>/lock`, which keeps
-`collect` from deleting a blob that a `put` (of this process or another) has just found to be there.
+Layout: `<root>/ab/cd/<sha256 hex>`, `<root>/named/FOLDER/FILE` for those with names of their own, unfinished
+writes in `<root>/aside/`, and `<root>/lock`, which keeps `collect` from deleting a blob that a `put` (of this
+process or another) has just found to be there.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lambent.kernel.clock import SystemClock
@@ -23,6 +24,7 @@ from lambent.kernel.ports import Clock
 
 _log = Log(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,6 +60,72 @@ class DirectoryBlobs:
             return await asyncio.to_thread(self._collect, keep, untouched_seconds)
         except OSError as failure:
             raise ServiceException(f"{self._root} cannot be read: {failure.strerror}.") from failure
+
+    async def put_named(self, name: str, data: bytes) -> None:
+        """Raises ServiceException when the disk is full or refuses; nothing is left then."""
+        await asyncio.to_thread(self._put_named, self._named_file(name), data)
+
+    async def get_named(self, name: str) -> bytes:
+        """Raises ResourceNotFoundException."""
+        return await asyncio.to_thread(self._read, self._named_file(name), name)
+
+    async def touch_named(self, name: str) -> None:
+        """Raises ServiceException."""
+        await asyncio.to_thread(self._touch_named, self._named_file(name))
+
+    async def delete_named(self, name: str, *, untouched_seconds: float = 0.0) -> None:
+        """Its empty folder stays until `named` finds it. Raises ServiceException."""
+        await asyncio.to_thread(self._delete_named, self._named_file(name), untouched_seconds)
+
+    async def named(self, *, untouched_seconds: float) -> Sequence[str]:
+        try:
+            return await asyncio.to_thread(self._names, self._clock.now() - untouched_seconds)
+        except OSError as failure:
+            raise ServiceException(f"{self._root} cannot be read: {failure.strerror}.") from failure
+
+    def _named_file(self, name: str) -> Path:
+        if _NAME.fullmatch(name) is None:
+            raise ResourceNotFoundException(f"{name!r} is no name of a blob.")
+        return self._root / "named" / name
+
+    def _put_named(self, file: Path, data: bytes) -> None:
+        try:
+            aside = self._folder(self._root / "aside")
+            try:
+                self._write(aside, file, data)
+            except FileNotFoundError:  # `named` has just removed the empty folder
+                self._write(aside, file, data)
+        except OSError as failure:
+            raise self._refused(failure) from failure
+
+    def _touch_named(self, file: Path) -> None:
+        try:
+            self._touch(file)
+        except FileNotFoundError:
+            return
+        except OSError as failure:
+            raise ServiceException(f"The blob {file} cannot be touched: {failure.strerror}.") from failure
+
+    def _delete_named(self, file: Path, untouched_seconds: float) -> None:
+        try:
+            if not untouched_seconds or file.stat().st_mtime <= self._clock.now() - untouched_seconds:
+                file.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as failure:
+            raise ServiceException(f"The blob {file} cannot be deleted: {failure.strerror}.") from failure
+
+    def _names(self, before: float) -> list[str]:
+        names: list[str] = []
+        for folder in (self._root / "named").glob("*"):
+            with contextlib.suppress(OSError):  # not empty, most often
+                folder.rmdir()
+                continue
+            for file in folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    if file.stat().st_mtime <= before:
+                        names.append(f"{folder.name}/{file.name}")
+        return sorted(names)
 
     def _file(self, digest: str) -> Path | None:
         # Digests come from stored metadata and from URLs: nothing but a digest may become a path.
@@ -122,18 +190,22 @@ class DirectoryBlobs:
         file = self._file(digest)
         if file is None:
             raise ResourceNotFoundException(f"There is no blob {digest}.")
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            raise ResourceNotFoundException(f"There is no blob {digest}.") from None
-        except OSError as failure:
-            raise ServiceException(f"The blob {file} cannot be read: {failure.strerror}.") from failure
+        data = self._read(file, digest)
         if hashlib.sha256(data).hexdigest() != digest:
             raise ServiceException(
                 f"The blob {file} is corrupt: its {len(data)} bytes are not what was stored. "
                 "Restore the file from a backup, or upload the same code again."
             )
         return data
+
+    @staticmethod
+    def _read(file: Path, name: str) -> bytes:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            raise ResourceNotFoundException(f"There is no blob {name}.") from None
+        except OSError as failure:
+            raise ServiceException(f"The blob {file} cannot be read: {failure.strerror}.") from failure
 
     def _collect(self, keep: frozenset[str], untouched_seconds: float) -> int:
         if not self._root.is_dir():

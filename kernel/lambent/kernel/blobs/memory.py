@@ -1,6 +1,7 @@
 """The blob store's twin in memory, for tests that want no disk."""
 
 import hashlib
+from collections.abc import Sequence
 
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import ResourceNotFoundException
@@ -14,6 +15,7 @@ class MemoryBlobs:
         self._clock = clock or SystemClock()
         self._blobs: dict[str, bytes] = {}
         self._touched: dict[str, float] = {}
+        self._named: dict[str, tuple[bytes, float]] = {}
 
     async def put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -39,3 +41,24 @@ class MemoryBlobs:
         for digest in old:
             del self._blobs[digest], self._touched[digest]
         return len(old)
+
+    async def put_named(self, name: str, data: bytes) -> None:
+        self._named[name] = (bytes(data), self._clock.now())
+
+    async def get_named(self, name: str) -> bytes:
+        try:
+            return self._named[name][0]
+        except KeyError:
+            raise ResourceNotFoundException(f"There is no blob {name}.") from None
+
+    async def touch_named(self, name: str) -> None:
+        if name in self._named:
+            self._named[name] = (self._named[name][0], self._clock.now())
+
+    async def delete_named(self, name: str, *, untouched_seconds: float = 0.0) -> None:
+        if name in self._named and self._named[name][1] <= self._clock.now() - untouched_seconds:
+            del self._named[name]
+
+    async def named(self, *, untouched_seconds: float) -> Sequence[str]:
+        before = self._clock.now() - untouched_seconds
+        return sorted(name for name, (_, written) in self._named.items() if written <= before)

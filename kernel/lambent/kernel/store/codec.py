@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lambent.kernel.errors import InvalidParameterValueException, ServiceException
-from lambent.kernel.models import FunctionVersion, LayerVersion, Trigger
+from lambent.kernel.models import EventInvokeConfig, FunctionVersion, LayerVersion, Trigger
 
 SCHEMA = 1
 
@@ -20,9 +20,12 @@ _T = TypeVar("_T")
 _FUNCTION_VERSION = TypeAdapter(FunctionVersion)
 _LAYER_VERSION = TypeAdapter(LayerVersion)
 _TRIGGER = TypeAdapter(Trigger)
+_EVENT_INVOKE = TypeAdapter(EventInvokeConfig)
+
+Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig
 
 
-def encode(value: FunctionVersion | LayerVersion | Trigger) -> bytes:
+def encode(value: Stored) -> bytes:
     """JSON with its schema number. Raises InvalidParameterValueException for text that UTF-8 cannot say."""
     return utf8(json.dumps({"schema": SCHEMA, **dataclasses.asdict(value)}, ensure_ascii=False))
 
@@ -48,6 +51,10 @@ def layer_version(data: bytes, version: int) -> LayerVersion:
 
 def trigger(data: bytes) -> Trigger:
     return _read(_TRIGGER, data, {})
+
+
+def event_invoke(data: bytes) -> EventInvokeConfig:
+    return _read(_EVENT_INVOKE, data, {})
 
 
 def refuse_newer(number: object, what: str) -> None:

@@ -1,7 +1,9 @@
 -- Creates a function, if its name is free, with its indexes, in one step.
 --
 -- KEYS[1] lambent:{s<N>}:fn:<name>    hash: uid, revision, bytes (its archive's), latest (JSON), and where it has
---                                     them serving (JSON), reserved (a number), and tag:<key> for each tag
+--                                     them serving (JSON), reserved (a number), recursion (AWS's RecursiveLoop),
+--                                     invoke:<qualifier> (JSON of its event-invoke configuration) and
+--                                     tag:<key> for each tag
 -- KEYS[2] lambent:{s<N>}:functions    sorted set: the shard's names, all of score 0, so by name
 -- KEYS[3] lambent:{s<N>}:bytes        number: archives of the shard's functions and layer versions
 -- ARGV    name, uid, revision, bytes, message for the channel lambent:changes, then field, value, ...

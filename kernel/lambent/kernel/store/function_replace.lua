@@ -1,10 +1,11 @@
--- Writes a function's new state, if the stored revision is the expected one. Tags are not touched: they have a
--- step of their own and do not move the revision.
+-- Writes a function's new state, if the stored revision is the expected one. Tags, reserved concurrency,
+-- event-invoke configurations and the rest of what function_field.lua sets are not touched: they have steps of
+-- their own and do not move the revision.
 --
 -- KEYS[1] lambent:{s<N>}:fn:<name>    see function_create.lua
 -- KEYS[2] lambent:{s<N>}:bytes        see function_create.lua
 -- ARGV    uid, expected revision, new revision, bytes, message for the channel lambent:changes,
---         latest, serving or '', reserved or ''
+--         latest, serving or ''
 -- Answers 1, 0 if another change came first, -1 if that function is gone. Repeating a step that was done answers 1.
 
 local stored = redis.call('HMGET', KEYS[1], 'uid', 'revision', 'bytes')
@@ -15,12 +16,10 @@ if stored[2] ~= ARGV[2] then
   return stored[2] == ARGV[3] and 1 or 0
 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[3], 'bytes', ARGV[4], 'latest', ARGV[6])
-for position, field in ipairs({'serving', 'reserved'}) do
-  if ARGV[6 + position] == '' then
-    redis.call('HDEL', KEYS[1], field)
-  else
-    redis.call('HSET', KEYS[1], field, ARGV[6 + position])
-  end
+if ARGV[7] == '' then
+  redis.call('HDEL', KEYS[1], 'serving')
+else
+  redis.call('HSET', KEYS[1], 'serving', ARGV[7])
 end
 redis.call('INCRBY', KEYS[2], ARGV[4] - stored[3])
 redis.call('PUBLISH', 'lambent:changes', ARGV[5])

@@ -4,6 +4,7 @@ It keeps what it is given, so it has no schema, shards or connection that could 
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from lambent.kernel.errors import (
     InvalidParameterValueException,
@@ -11,7 +12,7 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import Function, LayerVersion, Trigger
+from lambent.kernel.models import EventInvokeConfig, Function, LayerVersion, RecursiveLoop, Trigger
 
 MAX_TAGS = 50
 
@@ -58,7 +59,9 @@ class MemoryStore:
             raise ResourceNotFoundException(f"Function not found: {function.name}")
         if stored.latest.revision_id != expect_revision:
             raise PreconditionFailedException()
-        self._functions[function.name] = dataclasses.replace(function, tags=stored.tags)
+        self._functions[function.name] = dataclasses.replace(
+            stored, latest=function.latest, serving=function.serving
+        )
         self._changed(function.name)
 
     async def delete(self, name: str) -> Function | None:
@@ -82,6 +85,30 @@ class MemoryStore:
         self._functions[name] = dataclasses.replace(stored, tags=dict(sorted(tags.items())))
         self._changed(name)
         return self._functions[name].tags
+
+    async def set_reserved_concurrency(self, name: str, slots: int | None) -> None:
+        self._set(name, reserved_concurrency=slots)
+
+    async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
+        self._set(name, recursive_loop=loop)
+
+    async def set_event_invoke(
+        self, name: str, qualifier: str, change: Callable[[EventInvokeConfig | None], EventInvokeConfig | None]
+    ) -> EventInvokeConfig | None:
+        stored = self._functions.get(name)
+        configs = dict(stored.event_invoke) if stored is not None else {}
+        made = change(configs.pop(qualifier, None))
+        if made is not None:
+            configs[qualifier] = made
+        self._set(name, event_invoke=dict(sorted(configs.items())))
+        return made
+
+    def _set(self, name: str, **fields: Any) -> None:
+        stored = self._functions.get(name)
+        if stored is None:
+            raise ResourceNotFoundException(f"Function not found: {name}")
+        self._functions[name] = dataclasses.replace(stored, **fields)
+        self._changed(name)
 
     async def usage(self) -> tuple[int, int]:
         functions = sum(function.latest.archive.size for function in self._functions.values())

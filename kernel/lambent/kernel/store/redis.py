@@ -23,7 +23,7 @@ from lambent.kernel.errors import (
     ResourceNotFoundException,
     ServiceException,
 )
-from lambent.kernel.models import Function, LayerVersion, Trigger
+from lambent.kernel.models import EventInvokeConfig, Function, LayerVersion, RecursiveLoop, Trigger
 from lambent.kernel.store import codec
 from lambent.kernel.store.changes import ChangeFeed
 from lambent.kernel.store.connection import Connection, Script, shard_of, text
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_TAGS = 50
 
 _T = TypeVar("_T")
+_RESERVED, _RECURSION, _INVOKE, _TAG = "reserved", "recursion", "invoke:", "tag:"
 _STORE, _TRIGGERS, _MARKS = "lambent:{s0}:store", "lambent:{s0}:triggers", "lambent:{s0}:marks"
 
 
@@ -47,13 +48,10 @@ class RedisStore:
         self._changes = ChangeFeed()
         # Deletes whose answer never came: {name: what was there}.
         self._undecided: dict[str, Function] = {}
-        self._create, self._replace, self._delete, self._tags, self._layer_add, self._layer_delete = (
-            Script(f"{name}.lua")
-            for name in (
-                *("function_create", "function_replace", "function_delete", "function_tags"),
-                *("layer_add", "layer_delete"),
-            )
+        self._create, self._replace, self._delete, self._tags, self._field = (
+            Script(f"function_{name}.lua") for name in ("create", "replace", "delete", "tags", "field")
         )
+        self._layer_add, self._layer_delete = (Script(f"layer_{name}.lua") for name in ("add", "delete"))
 
     async def open(self) -> None:
         """Connects and checks the server and the store. Raises ServiceException: no answer, an eviction
@@ -123,9 +121,13 @@ class RedisStore:
         if function.serving is not None:
             fields += ["serving", codec.encode(function.serving)]
         if function.reserved_concurrency is not None:
-            fields += ["reserved", str(function.reserved_concurrency)]
+            fields += [_RESERVED, str(function.reserved_concurrency)]
+        if function.recursive_loop is not RecursiveLoop.TERMINATE:
+            fields += [_RECURSION, function.recursive_loop.value]
+        for qualifier, config in function.event_invoke.items():
+            fields += [_INVOKE + qualifier, codec.encode(config)]
         for key, value in function.tags.items():
-            fields += [codec.utf8(f"tag:{key}"), codec.utf8(value)]
+            fields += [codec.utf8(_TAG + key), codec.utf8(value)]
         head = (name, function.uid, latest.revision_id, latest.archive.size, name)
         step = self._connection.run(self._create, self._function_keys(name), [*head, *fields])
         done = await self._change(name, step)
@@ -139,7 +141,7 @@ class RedisStore:
         return _function(name, await self._connection.call(lambda client: _hash(client, key)))
 
     async def replace(self, function: Function, *, expect_revision: str) -> None:
-        """Tags are left as they are stored: they change by `set_tags` only."""
+        """Tags and what else has a setter of its own are left as they are stored."""
         name, latest = function.name, function.latest
         step = self._connection.run(
             self._replace,
@@ -149,7 +151,6 @@ class RedisStore:
                 name,
                 codec.encode(latest),
                 codec.encode(function.serving) if function.serving is not None else "",
-                "" if function.reserved_concurrency is None else str(function.reserved_concurrency),
             ],
         )
         done = await self._change(name, step)
@@ -231,6 +232,36 @@ class RedisStore:
             raise InvalidParameterValueException(f"A function can have at most {MAX_TAGS} tags.")
         self._changes.tell(name)
         return dict(sorted(zip(tags[::2], tags[1::2], strict=True)))
+
+    async def set_reserved_concurrency(self, name: str, slots: int | None) -> None:
+        await self._set_field(name, _RESERVED, "" if slots is None else str(slots))
+
+    async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
+        await self._set_field(name, _RECURSION, loop.value)
+
+    async def set_event_invoke(
+        self, name: str, qualifier: str, change: Callable[[EventInvokeConfig | None], EventInvokeConfig | None]
+    ) -> EventInvokeConfig | None:
+        key, field = self._key("fn", name), _INVOKE + qualifier
+        while True:
+            stored = await self._connection.call(lambda client: _field(client, key, field))
+            made = change(None if stored is None else codec.event_invoke(stored))
+            value = "" if made is None else codec.encode(made)
+            if await self._set_field(name, field, value, expect=stored or ""):
+                return made
+
+    async def _set_field(
+        self, name: str, field: str, value: str | bytes, *, expect: str | bytes | None = None
+    ) -> bool:
+        """False: it is not what was expected any more. Raises ResourceNotFoundException."""
+        more = () if expect is None else (expect,)
+        step = self._connection.run(self._field, [self._key("fn", name)], [field, value, name, *more])
+        done = await self._change(name, step)
+        if done < 0:
+            raise ResourceNotFoundException(f"Function not found: {name}")
+        if done:
+            self._changes.tell(name)
+        return bool(done)
 
     async def usage(self) -> tuple[int, int]:
         async def read(client: "Redis") -> list[Any]:
@@ -336,16 +367,24 @@ async def _hashes(client: "Redis", keys: Iterable[str]) -> list[Mapping[bytes, b
 def _function(name: str, stored: Mapping[bytes, bytes]) -> Function | None:
     if not stored:
         return None
-    serving, reserved = stored.get(b"serving"), stored.get(b"reserved")
-    tags = {text(field)[4:]: text(value) for field, value in stored.items() if field.startswith(b"tag:")}
+    serving = stored.get(b"serving")
+    beside = {text(field): value for field, value in stored.items()}
+    reserved = beside.get(_RESERVED)
     return Function(
         name=name,
         uid=text(stored[b"uid"]),
         latest=codec.function_version(stored[b"latest"]),
         serving=None if serving is None else codec.function_version(serving),
-        tags=dict(sorted(tags.items())),
+        tags={key: text(value) for key, value in _under(_TAG, beside)},
         reserved_concurrency=None if reserved is None else int(reserved),
+        event_invoke={qualifier: codec.event_invoke(data) for qualifier, data in _under(_INVOKE, beside)},
+        recursive_loop=RecursiveLoop(text(beside.get(_RECURSION, RecursiveLoop.TERMINATE.value))),
     )
+
+
+def _under(prefix: str, fields: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+    """The fields of that prefix, by the rest of their names."""
+    return sorted((name[len(prefix) :], value) for name, value in fields.items() if name.startswith(prefix))
 
 
 def _layer_versions(stored: Mapping[bytes, bytes]) -> Iterator[LayerVersion]:

@@ -7,7 +7,5 @@ for i = 3, #ARGV do
   redis.call('XACK', KEYS[1], ARGV[2], ARGV[i])
   gone = gone + redis.call('XDEL', KEYS[1], ARGV[i])
 end
-if redis.call('XLEN', KEYS[1]) == 0 and redis.call('ZCARD', KEYS[2]) == 0 then
-  redis.call('SREM', KEYS[4], ARGV[1])
-end
+leave_if_empty(0, ARGV[1])
 return gone

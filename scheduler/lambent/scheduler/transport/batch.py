@@ -1,6 +1,7 @@
 """What kombu's `Producer.batch` fills: messages grouped by queue, one script call per queue, one round trip
 in all, because a round trip and an fsync per message is what makes a queue slow."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import BatchPublishError
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 _MAX_CALL_BYTES = 8 << 20  # a script call is one server turn: larger ones would hold up everybody
 _MAX_CALL_MESSAGES = 500  # four values each, and Lua's unpack and the reply stay small
+
+
+class QueuesNotStored(BatchPublishError):
+    """What went to these queues is not stored; everything else of the batch is. `errors`: the server's own, by
+    queue."""
+
+    def __init__(self, errors: Mapping[str, ResponseError]) -> None:
+        super().__init__(f"messages were not stored: {next(iter(errors.values()))}")
+        self.errors = errors
 
 
 class PublishBatch:
@@ -44,23 +54,20 @@ class PublishBatch:
         self._count += 1
 
     def flush(self) -> None:
-        """Sends everything; returns when it is stored. Raises BatchPublishError (delivery uncertain for
-        some) or a connection error (uncertain for all)."""
-        queues, count = self._queues, self._count
+        """Sends everything; returns when it is stored. Raises QueuesNotStored, or a connection error (uncertain
+        for all)."""
+        calls = [(queue, call) for queue, calls in self._queues.items() for call in calls if call]
         self.discard()
-        if not count:
+        if not calls:
             return
-        failed = [
-            error
-            for error in self.channel.put_calls(
-                [(queue, call) for queue, calls in queues.items() for call in calls if call]
-            )
-            if error is not None
-        ]
+        failed: dict[str, ResponseError] = {}
+        for (queue, _), error in zip(calls, self.channel.put_calls(calls), strict=True):
+            if error is not None:
+                if not isinstance(error, ResponseError):
+                    raise error
+                failed[queue] = error
         if failed:
-            if not isinstance(failed[0], ResponseError):
-                raise failed[0]
-            raise BatchPublishError(f"messages were not stored: {failed[0]}") from failed[0]
+            raise QueuesNotStored(failed)
 
     def discard(self) -> None:
         self._queues, self._sizes, self._count = {}, {}, 0

@@ -1,8 +1,7 @@
 -- Which queues of a shard have delayed messages that are due, by the server's clock.
 -- KEYS: 1 due                                                                       (schema: keys.py)
 -- Returns {ms until the next one (0: now, -1: none), {queues that are due, at most 100}}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #first == 0 then return {-1, {}} end
 local wait = tonumber(first[2]) - now

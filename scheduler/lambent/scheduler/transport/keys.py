@@ -1,7 +1,9 @@
 """The names of every key that the transport uses, in one place, because a key that one atomic step touches must
 carry the same hash tag as the others, or Redis Cluster refuses the step.
 
-A queue belongs to the shard `crc32(queue) % shards`; everything of a shard has the tag `{PREFIX:SHARD}`:
+A queue belongs to the shard `crc32(tag) % shards`, where `tag` is what stands in braces in its name, else the
+whole name: queues of one tag are in one shard, and a message may be replaced by one on another of them in one
+step. Everything of a shard has the hash tag `{PREFIX:SHARD}`:
 
     {P:3}:s:QUEUE   stream   ready and in-flight messages: b (body), m (JSON of the rest), t (first put, ms)
     {P:3}:z:QUEUE   zset     delayed messages: id -> due time, ms of the server's clock
@@ -29,7 +31,10 @@ class Keys:
     shards: int
 
     def shard(self, queue: str) -> int:
-        return zlib.crc32(queue.encode()) % self.shards
+        start = queue.find("{")
+        end = queue.find("}", start + 2) if start >= 0 else -1  # as Redis has it: {} is no tag
+        tag = queue[start + 1 : end] if end > 0 else queue
+        return zlib.crc32(tag.encode()) % self.shards
 
     def _tag(self, shard: int) -> str:
         return f"{{{self.prefix}:{shard}}}"

@@ -114,7 +114,7 @@ class Reader:
         evenly. Own messages of an earlier life of this consumer come first."""
         self.synchronise()
         while True:
-            spaces = [(queue, space) for queue in self._hot if (space := room(queue)) > 0]
+            spaces = self._spaces(room)
             if not spaces:
                 return []
             found = self._pass(spaces[:limit], limit)
@@ -122,6 +122,20 @@ class Reader:
                 return found
             # Each queue that was found empty is no longer hot, so this ends; what is hot still or again (after
             # a look at old entries, beyond the limit, by a new hint) must be read before anybody blocks.
+
+    def _spaces(self, room: Callable[[str], int]) -> list[tuple[str, int]]:
+        """The hot queues that have room; one with negative room is hot no more."""
+        spaces: list[tuple[str, int]] = []
+        never: list[str] = []
+        for queue in self._hot:
+            space = room(queue)
+            if space > 0:
+                spaces.append((queue, space))
+            elif space < 0:
+                never.append(queue)
+        for queue in never:
+            del self._hot[queue]
+        return spaces
 
     def _pass(self, spaces: list[tuple[str, int]], limit: int) -> list[Entry]:
         """One read of each queue, about `limit` messages in all."""
@@ -274,7 +288,7 @@ class Reader:
     def _claim(self, room: Callable[[str], int]) -> list[Entry]:
         """Messages of consumers that have not kept them alive, of this one's own lost replies too."""
         self._scan_all()
-        asked = [(queue, min(space, _CLAIMS_PER_QUEUE)) for queue in self._hot if (space := room(queue)) > 0]
+        asked = [(queue, min(space, _CLAIMS_PER_QUEUE)) for queue, space in self._spaces(room)]
         idle = int(self._claim_idle * 1000)
         found: list[Entry] = []
         todo = [(queue, space, b"0-0") for queue, space in asked]

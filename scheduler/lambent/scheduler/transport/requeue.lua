@@ -6,11 +6,11 @@ local again = 0
 for i = 4, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
   if entry then
-    redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
     redis.call('XACK', KEYS[1], ARGV[2], ARGV[i])
     redis.call('XDEL', KEYS[1], ARGV[i])
+    redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
     again = again + 1
   end
 end
-if again > 0 then redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[3], '*', 'q', ARGV[1]) end
+if again > 0 then hint(0, ARGV[3], ARGV[1], 0) end
 return again

@@ -2,8 +2,7 @@
 -- KEYS: 1 stream  2 delayed zset  3 delayed bodies                                  (schema: keys.py)
 -- ARGV: 1 group
 -- Returns {entries in the stream, of these delivered and not ended, delayed, ms since the oldest was first put or -1}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local length = redis.call('XLEN', KEYS[1])
 local pending = 0
 local groups = redis.pcall('XPENDING', KEYS[1], ARGV[1])

@@ -2,15 +2,14 @@
 stays the group's until it is acknowledged, and goes to another consumer when its own dies.
 
 It knows only kombu and Redis. Beyond kombu's interface a channel offers what a batch consumer needs:
-`get_many`, `ack_many`, `replace`, `wait`, `interrupt`, `stats`. Use `connect(url)` or the alias `streams://`
-(kombu reads `redis+streams://` as the transport `redis` with the host `streams://`, which would be its own
-lossy transport).
-"""
+`get_many`, `ack_many`, `replace_many`, `wait`, `interrupt`, `stats`, `peek`. Use `connect(url)` or the alias
+`streams://` (kombu reads `redis+streams://` as the transport `redis` with the host `streams://`, which would
+be its own lossy transport)."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import Empty
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import redis
@@ -30,6 +29,16 @@ _IDS_PER_CALL = 500
 
 class NotStored(redis.ConnectionError):
     """The server took the message but did not confirm that it is on disk."""
+
+
+class Replacement(NamedTuple):
+    """A message for the place of a delivered one. `message`: as kombu's `prepare_message` makes it;
+    `first_put`: ms, as the property of the delivered one, or "" for now."""
+
+    queue: str
+    message: dict[str, Any]
+    delay_ms: int = 0
+    first_put: str = ""
 
 
 class QoS(virtual.QoS):
@@ -74,10 +83,11 @@ class Channel(virtual.Channel):
     prefetch_batch = 64  # messages read at once for `drain_events`
     socket_timeout = 3.0  # seconds, for connecting and for each reply
     waitaof = False  # confirm each publish by WAITAOF, for servers without appendfsync always
+    max_length = 0  # a queue that holds so many messages takes no more by publish (0: any number)
     from_transport_options: tuple[str, ...] = (  # type: ignore[assignment]
         *virtual.Channel.from_transport_options,
         *("prefix", "shards", "group", "consumer_name", "claim_idle", "prefetch_batch", "socket_timeout"),
-        "waitaof",
+        *("waitaof", "max_length"),
     )
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
@@ -174,12 +184,16 @@ class Channel(virtual.Channel):
             raise reply
 
     def _purge(self, queue: str) -> int:
-        return self._remove(queue, "ready")
+        return self.purge(queue)
 
     def _delete(self, queue: str, exchange: str = "", *meta: Any, **_: Any) -> None:
         if exchange:
             self.wire.one("SREM", self.keys.bindings(exchange), SEPARATOR.join(str(m or "") for m in meta))
         self._remove(queue, "all")
+
+    def purge(self, queue: str) -> int:
+        """Drops what waits in a queue, delayed messages too, but nothing that is delivered; how many."""
+        return self._remove(queue, "ready")
 
     def delete_queue(self, queue: str) -> int:
         """Removes a queue with everything in it, delivered messages too; how many there were."""
@@ -241,36 +255,29 @@ class Channel(virtual.Channel):
         it)."""
         self.wire.open()
         commands: list[Command] = [
-            self.wire.script("put", self.keys.of_queue(queue), queue, self.group, NOTIFY_CAP, *messages)
+            self.wire.script(
+                "put", self.keys.of_queue(queue), queue, self.group, NOTIFY_CAP, self.max_length, *messages
+            )
             for queue, messages in calls
         ]
-        return self._confirmed(commands)
+        return [reply if isinstance(reply, Exception) else None for reply in self._confirmed(commands)]
 
-    def _confirmed(self, commands: list[Command]) -> list[Exception | None]:
-        if self.waitaof:
-            commands = [*commands, ("WAITAOF", 1, 0, int(self.socket_timeout * 900))]
-        replies = self.wire.run(commands)
-        errors = [reply if isinstance(reply, Exception) else None for reply in replies]
-        if self.waitaof:
-            confirmed = replies.pop()
-            unconfirmed = errors.pop() or (
-                None if confirmed[0] >= 1 else NotStored("WAITAOF: not on disk in time")
+    def _confirmed(self, commands: list[Command]) -> list[Any]:
+        """Replies, each the error where its step was refused or is not known to be on disk."""
+        if not self.waitaof:
+            return self.wire.run(commands)
+        *replies, confirmed = self.wire.run([*commands, ("WAITAOF", 1, 0, int(self.socket_timeout * 900))])
+        if isinstance(confirmed, Exception) or confirmed[0] < 1:
+            failure = (
+                confirmed if isinstance(confirmed, Exception) else NotStored("WAITAOF: not on disk in time")
             )
-            errors = [error or unconfirmed for error in errors]
-        return errors
-
-    def put_messages(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
-        """Stores prepared messages in one step. Raises the server's error."""
-        flat: list[Any] = []
-        for message in messages:
-            flat.extend((*pack(message), 0, ""))
-        error = self.put_calls([(queue, flat)])[0]
-        if error is not None:
-            raise error
+            return [reply if isinstance(reply, Exception) else failure for reply in replies]
+        return replies
 
     def get_many(self, room: Callable[[str], int], limit: int) -> list[virtual.Message]:
         """Messages that are there now, at most room(queue) of each queue and about `limit` in all, shared
-        evenly; a dead consumer's and due ones too. Each must be ended by `ack_many`, `replace` or
+        evenly; a dead consumer's and due ones too. A queue of negative room is forgotten until it gets another
+        message. Each must be ended by `ack_many`, `replace` or
         `requeue_many`, on any channel, and then told to `forget`."""
         found = self._guard(lambda: self.reader.collect(room, limit))
         return [self.Message(message, channel=self) for _, message in found]
@@ -345,29 +352,35 @@ class Channel(virtual.Channel):
         self.forget(tags)
         return sum(replies)
 
-    def replace_many(self, replacements: Sequence[tuple[str, dict[str, Any], int, str]]) -> None:
-        """In one step each: puts a message, in `delay` ms, in the place of a delivered one of the same queue.
-        Items: (tag, message dictionary, delay ms, first put ms of the delivered one)."""
+    def replace_many(self, replacements: Sequence[tuple[str, Sequence["Replacement"]]]) -> list[bool]:
+        """In one step each: puts messages in the place of a delivered one, on its queue or on others of the
+        same shard (see `keys`). Items: (tag of the delivered one, its replacements). False: it was gone
+        already, and nothing was put. Raises the server's error."""
         self.wire.open()
         commands: list[Command] = []
-        for tag, message, delay, first_put in replacements:
+        for tag, messages in replacements:
             queue, stream_id = split_tag(tag)
+            queues = list(dict.fromkeys((queue, *(message.queue for message in messages))))
+            arguments: list[Any] = []
+            for message in messages:
+                arguments += [queues.index(message.queue), message.queue, *pack(message.message)]
+                arguments += [message.delay_ms, message.first_put]
+            keys = [key for each in queues for key in self.keys.of_queue(each)]
             commands.append(
-                self.wire.script(
-                    "replace",
-                    self.keys.of_queue(queue),
-                    queue,
-                    self.group,
-                    NOTIFY_CAP,
-                    stream_id,
-                    *pack(message),
-                    delay,
-                    first_put,
-                )
+                self.wire.script("replace", keys, queue, self.group, NOTIFY_CAP, stream_id, *arguments)
             )
-        for error in self._confirmed(commands):
-            if error is not None:
+        replies = self._confirmed(commands)
+        for error in replies:
+            if isinstance(error, Exception):
                 raise error
+        return [bool(reply) for reply in replies]
+
+    def hasten(self, queue: str, ids: Sequence[str]) -> int:
+        """Makes delayed messages, by their ids as `peek_delayed` tells them, due now; how many still were."""
+        self.wire.open()
+        script = self.wire.script("hasten", self.keys.of_queue(queue), queue, NOTIFY_CAP, *ids)
+        found: int = self.wire.one(*script)
+        return found
 
     def queues(self) -> list[str]:
         """Every queue that holds a message."""
@@ -392,13 +405,29 @@ class Channel(virtual.Channel):
             numbers[queue] = (length, pending, delayed, age / 1000 if age >= 0 else -1)
         return numbers
 
-    def peek(self, queue: str, limit: int) -> list[virtual.Message]:
-        """The oldest messages of a queue, without taking them."""
-        entries = self.wire.one("XRANGE", self.keys.stream(queue), "-", "+", "COUNT", limit)
+    def peek(self, queue: str, limit: int, *, after: str = "-") -> list[virtual.Message]:
+        """The oldest messages of a queue, delivered ones too, without taking them; `after`: the delivery tag
+        to go on behind."""
+        start = "-" if after == "-" else f"({split_tag(after)[1]}"
+        entries = self.wire.one("XRANGE", self.keys.stream(queue), start, "+", "COUNT", limit)
         return [
             self.Message(unpack(queue, stream_id.decode(), fields, redelivered=False), channel=self)
             for stream_id, fields in entries
         ]
+
+    def peek_delayed(
+        self, queue: str, limit: int, *, offset: int = 0
+    ) -> list[tuple[str, float, virtual.Message]]:
+        """(id, due in seconds since the epoch, message) of delayed messages, the soonest first."""
+        keys = self.keys.of_queue(queue)[1:3]
+        self.wire.open()
+        rows = self.wire.one(*self.wire.script("peek_delayed", keys, offset, limit))
+        found = []
+        for name, due, body, meta, first_put in rows:
+            fields = [b"b", body, b"m", meta, b"t", first_put]
+            message = unpack(queue, name.decode(), fields, redelivered=False)
+            found.append((name.decode(), float(due) / 1000, self.Message(message, channel=self)))
+        return found
 
 
 class Transport(virtual.Transport):

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from kombu.exceptions import KombuError
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 Command = tuple[Any, ...]
 
-_SCRIPTS = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.lua")}
+_FOLDER = Path(__file__).parent
+_COMMON = (_FOLDER / "common.lua").read_bytes()
+_SCRIPTS = {path.stem: _COMMON + path.read_bytes() for path in _FOLDER.glob("*.lua") if path.stem != "common"}
 _FORMS = (
     (re.compile(r"^(redis\+?)?streams\+(socket|unix)://"), "unix://"),
     (re.compile(r"^(redis\+?)?streams\+ssl://"), "rediss://"),
@@ -139,3 +142,10 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
 )
 CHANNEL_ERRORS: tuple[type[Exception], ...] = (ResponseError,)
+# Everything that a call of the transport raises because of the server.
+SERVER_ERRORS: tuple[type[Exception], ...] = (RedisError, KombuError, OSError)
+
+
+def was_refused(error: Exception) -> bool:
+    """Whether the server has answered a step and refused it: then it certainly did nothing."""
+    return isinstance(error, ResponseError)

@@ -1,0 +1,96 @@
+"""What the queue needs every few seconds while there is something in it: its numbers as metrics, and a bound
+on the events that were given up.
+
+The bound is per function and drops the oldest, loudly: dead events are a convenience, and must never take the
+room that events need.
+"""
+
+from collections.abc import Sequence
+
+from lambent.kernel import metrics
+from lambent.kernel.errors import LambdaError
+from lambent.kernel.events import LaneDepth
+from lambent.kernel.log import Log
+from lambent.kernel.ports import Clock, EventQueue, FunctionStore
+
+_log = Log(__name__)
+_SECONDS = 5.0
+_PAGE = 200
+_GAUGES = {
+    "depth": metrics.queue_depth,
+    "age": metrics.queue_age,
+    "outcomes": metrics.queue_outcomes,
+    "dead": metrics.queue_dead,
+}
+
+
+async def lane_names(store: FunctionStore, depths: Sequence[LaneDepth]) -> dict[str, str | None]:
+    """{lane: name of its function, None for one that is deleted}. Raises ServiceException."""
+    names: dict[str, str | None] = dict.fromkeys(depth.lane for depth in depths)
+    after: str | None = None
+    while rows := await store.page(after=after, limit=_PAGE):
+        names |= {row.uid: row.name for row in rows if row.uid in names}
+        after = rows[-1].name
+    return names
+
+
+class QueueUpkeep:
+    """`keep_dead`: dead events kept of each function. Run `run` under `Tasks.forever`."""
+
+    def __init__(self, queue: EventQueue, *, store: FunctionStore, clock: Clock, keep_dead: int = 1000) -> None:
+        self._queue = queue
+        self._store = store
+        self._names: dict[str, str | None] = {}
+        self._clock = clock
+        self._keep_dead = keep_dead
+        self._shown: dict[str, dict[str, float]] = {}
+
+    async def run(self) -> None:
+        """Looks each few seconds; nothing of it depends on whether events come."""
+        while True:
+            await self.look()
+            await self._clock.sleep(_SECONDS)
+
+    async def look(self) -> None:
+        """One round. An outage is said by the queue already; the gauges stay as they are."""
+        try:
+            depths = await self._queue.lanes()
+            if any(depth.lane not in self._names for depth in depths):
+                self._names = await lane_names(self._store, depths)
+            for depth in depths:
+                if depth.dead > self._keep_dead:
+                    await self._trim(depth)
+        except LambdaError as failure:
+            _log.debug("The queue cannot be looked at.", why=failure.message)
+            return
+        self._show(depths)
+
+    async def _trim(self, depth: LaneDepth) -> None:
+        dropped = await self._queue.trim_dead(depth.lane, keep=self._keep_dead)
+        name = self._names.get(depth.lane) or depth.lane
+        metrics.dead_discarded.labels(metrics.function_label(name)).inc(dropped)
+        _log.warning(
+            "The oldest events that were given up are discarded: a dead-letter queue would keep them.",
+            function=name,
+            events=dropped,
+            kept=self._keep_dead,
+        )
+
+    def _show(self, depths: Sequence[LaneDepth]) -> None:
+        """A lane that ran empty is shown as 0 once more, then not touched."""
+        shown: dict[str, dict[str, float]] = {}
+        for depth in depths:
+            name = self._names.get(depth.lane)
+            if name is None:
+                continue  # its function is deleted
+            numbers = shown.setdefault(metrics.function_label(name), dict.fromkeys(_GAUGES, 0.0))
+            numbers["depth"] += depth.ready + depth.in_flight + depth.delayed
+            numbers["age"] = max(numbers["age"], depth.oldest_age or 0.0)
+            numbers["outcomes"] += depth.outcomes
+            numbers["dead"] += depth.dead
+        for label in self._shown.keys() - shown.keys():
+            shown[label] = dict.fromkeys(_GAUGES, 0.0)
+        for label, numbers in shown.items():
+            for what, value in numbers.items():
+                _GAUGES[what].labels(label).set(value)
+        self._shown = {label: numbers for label, numbers in shown.items() if any(numbers.values())}
