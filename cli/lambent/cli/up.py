@@ -244,7 +244,9 @@ class Up:
         if s3_url is not None:
             lines += [f"  export AWS_ENDPOINT_URL_S3={s3_url}"]
         lines += [
-            f"  export AWS_REGION={settings.region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any",
+            # Both: boto3 and version 1 of aws read the second one only.
+            f"  export AWS_REGION={settings.region} AWS_DEFAULT_REGION={settings.region}",
+            "  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any",
             "",
             "Any key works for now: signatures are not checked yet, so keep it on loopback.",
             f"Data lies in {settings.data_dir}; to reset, stop and delete that folder.",
