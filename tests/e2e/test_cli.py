@@ -24,6 +24,13 @@ HELLO = """
             raise ValueError("no")
         return {"hello": event}
     """
+SLOW = """
+    import time
+
+    def handler(event, context):
+        print("began", flush=True)
+        time.sleep(2)
+    """
 
 
 class Command:
@@ -226,6 +233,21 @@ class TestInvoke:
         told = lambent("invoke", "nobody", code=1).err
         assert "ResourceNotFoundException" in told
         assert "arn:aws:lambda:us-east-1:000000000000:function:nobody" in told
+        assert len(told.splitlines()) == 1
+
+    def test_ctrl_c_ends_the_command_and_not_the_function(self, lambent: Command, functions: Functions) -> None:
+        name = functions.create(SLOW)
+        with lambent.popen("invoke", name) as process:
+            until(lambda: "began" in "".join(functions.logged(name)), 20, "the function began")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+        assert (process.returncode, err) == (130, "")
+        assert functions.logged(name, until="END RequestId: ")
+
+    @pytest.mark.parametrize("command", ["invoke", "delete"])
+    def test_no_name_at_all_is_told(self, lambent: Command, command: str) -> None:
+        told = lambent(command, "", code=1).err
+        assert "FunctionName" in told
         assert len(told.splitlines()) == 1
 
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lambent.cli.client import Failed, Lambda
+from lambent.cli.aws import Lambda
+from lambent.cli.client import Failed
 
 _SKIP_FOLDERS = {
     "__pycache__",
@@ -147,7 +148,7 @@ def create_or_update(
             warnings.append(headers["x-lambent-warning"])
 
     with aws.errors():
-        if not aws.exists(name):
+        if aws.configuration(name) is None:
             warned(
                 aws.client.create_function(
                     FunctionName=name, Code={"ZipFile": code}, **{**create_only, **configuration}
