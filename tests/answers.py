@@ -31,13 +31,18 @@ def said(value: Any) -> Answer:
 
 
 class Something:
-    """`answers`: by the path's end, or "" for every other path. `asked`: the paths, in order."""
+    """`answers`: by the path's end, the last one first, or by method and path's end ("PUT /code"); "" is every
+    other path's. `asked`: (path, body), in order."""
 
     def __init__(self) -> None:
         self.url = ""
         self.answers: dict[str, Answer] = {"": Answer()}
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, bytes]] = []
         self.ended = threading.Event()
 
-    def answer_to(self, path: str) -> Answer:
-        return next(answer for end, answer in reversed(self.answers.items()) if path.endswith(end))
+    def answer_to(self, method: str, path: str) -> Answer:
+        for known, answer in reversed(self.answers.items()):
+            only, _, end = known.rpartition(" ")
+            if path.endswith(end) and only in ("", method):
+                return answer
+        raise AssertionError(f"no answer to {method} {path}")

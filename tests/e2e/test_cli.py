@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import folder as files_in
+from folders import greetings_from, wheel
 from running import RUNTIME, Functions, Server, zipped
 from traces import until
 
@@ -74,11 +75,7 @@ def name() -> str:
 
 
 def folder(parent: Path, files: Mapping[str, str], called: str = "code") -> Path:
-    made = parent / called
-    for path, text in files.items():
-        (made / path).parent.mkdir(parents=True, exist_ok=True)
-        (made / path).write_text(textwrap.dedent(text))
-    return made
+    return files_in(parent / called, files)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +131,63 @@ class TestDeploy:
         assert "Created" in said.out
         assert functions.invoke(name).result == "hello from a requirement"
 
+    def test_requirements_and_role_are_those_of_the_server(self, own_server: Start, tmp_path: Path) -> None:
+        """The server runs a newer runtime's functions on this Python: its wheels are the ones that load."""
+        newer = f"python3.{sys.version_info.minor + 1}"
+        for python in (RUNTIME, newer):
+            wheel(tmp_path / "wheels", python.replace("python3.", "py3"), python)
+        code = folder(
+            tmp_path,
+            {
+                "requirements.txt": greetings_from(tmp_path / "wheels"),
+                "app.py": "import greetings\ndef handler(event, context):\n    return greetings.TEXT\n",
+            },
+        )
+        server = own_server(
+            "--no-s3",
+            environment={"LAMBENT_RUNTIME_MATCH": "compatible", "LAMBENT_ACCOUNT_ID": "123456789012"},
+        )
+        lambent, functions = Command(tmp_path, LAMBENT_ENDPOINT=server.url), Functions(server)
+        said = lambent("deploy", str(code), "--name", "f", "--runtime", newer)
+        assert f"warning: {newer} is not on this machine" in said.err
+        assert functions.invoke("f").result == RUNTIME
+        lambent("deploy", str(code), "--name", "f")
+        assert functions.invoke("f").result == RUNTIME
+        made = functions.aws.get_function_configuration(FunctionName="f")
+        assert (made["Runtime"], made["Role"]) == (newer, "arn:aws:iam::123456789012:role/lambent")
+
+    def test_a_redeploy_keeps_the_handler_that_was_named(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"one.py": HELLO, "two.py": HELLO})
+        lambent("deploy", str(code), "--name", name, "--handler", "two.handler")
+        (code / "two.py").write_text("def handler(event, context):\n    return 'second'\n")
+        assert "(two.handler)" in lambent("deploy", str(code), "--name", name).out
+        assert functions.invoke(name).result == "second"
+
+    def test_a_configuration_that_is_refused_leaves_the_function_as_it_was(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": "def handler(event, context):\n    return 'first'\n"})
+        lambent("deploy", str(code), "--name", name)
+        (code / "app.py").write_text("def handler(event, context):\n    return 'second'\n")
+        layer = "arn:aws:lambda:us-east-1:000000000000:layer:nobody:1"
+        told = lambent("deploy", str(code), "--name", name, "--timeout", "9", "--layer", layer, code=1)
+        assert "nobody" in told.err
+        assert functions.invoke(name).result == "first"
+        assert functions.aws.get_function_configuration(FunctionName=name)["Timeout"] == 3
+
+    def test_a_linked_folder_is_deployed_and_what_is_left_out_is_said(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        folder(tmp_path, {"tools.py": "X = 7\n"}, called="shared")
+        app = "from shared.tools import X\ndef handler(event, context):\n    return X\n"
+        code = folder(tmp_path, {"app.py": app, "venv/bin/python": "", "__pycache__/app.pyc": ""})
+        (code / "shared").symlink_to("../shared")
+        said = lambent("deploy", str(code), "--name", name)
+        assert said.out.splitlines()[0] == "Left out: venv"
+        assert functions.invoke(name).result == 7
+
     def test_requirements_that_cannot_be_installed_are_told(self, lambent: Command, tmp_path: Path) -> None:
         code = folder(tmp_path, {"app.py": HELLO, "requirements.txt": "/nonexistent/thing\n"})
         said = lambent("deploy", str(code), code=1)
@@ -155,12 +209,14 @@ class TestDeploy:
         said = lambent("deploy", str(folder(tmp_path, {"app.py": "x = 1\n"})), code=1)
         assert "--handler FILE.FUNCTION" in said.err
 
-    def test_an_unknown_runtime_is_refused_with_the_servers_words(
-        self, lambent: Command, tmp_path: Path, name: str
+    @pytest.mark.parametrize("runtime", ["python9.9", "banana", "nodejs20.x"])
+    def test_an_unknown_runtime_is_refused_before_anything_is_installed_for_it(
+        self, lambent: Command, tmp_path: Path, name: str, runtime: str
     ) -> None:
-        code = folder(tmp_path, {"app.py": HELLO})
-        said = lambent("deploy", str(code), "--name", name, "--runtime", "python9.9", code=1)
-        assert "python9.9" in said.err
+        code = folder(tmp_path, {"app.py": HELLO, "requirements.txt": "nothing\n"})
+        said = lambent("deploy", str(code), "--name", name, "--runtime", runtime, code=1)
+        assert runtime in said.err
+        assert len(said.err.splitlines()) == 1
 
     def test_an_env_flag_without_equals_is_told(self, lambent: Command, tmp_path: Path) -> None:
         said = lambent("deploy", str(folder(tmp_path, {"app.py": HELLO})), "--env", "STAGE", code=1)

@@ -174,6 +174,8 @@ class Up:
         facts = {
             "version": metadata.version("lambent"),
             "endpoints": {"lambda": url, "s3": s3_url},
+            "account_id": self._settings.account_id,
+            "region": self._settings.region,
             "data_dir": str(self._settings.data_dir),
             "isolation": self._settings.isolation,
         }

@@ -1,5 +1,6 @@
 """The one place where ports meet adapters; no decision but which adapter stands behind which port."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,6 +208,6 @@ def _make_sweep(
 
 def _listing(runtimes: Runtimes) -> Callable[[], Awaitable[Sequence[Any]]]:
     async def listing() -> Sequence[Any]:
-        return runtimes.listing()
+        return await asyncio.to_thread(runtimes.listing)  # it may look at the machine again
 
     return listing

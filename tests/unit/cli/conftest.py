@@ -15,9 +15,10 @@ def something() -> Iterator[Something]:
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            answer = made.answer_to(self.path.split("?")[0])
-            made.asked.append(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            path = self.path.split("?")[0]
+            answer = made.answer_to(self.command, path)
+            made.asked.append((path, body))
             if answer.silent:
                 made.ended.wait(30)
             elif answer.broken:

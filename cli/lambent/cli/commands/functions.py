@@ -21,9 +21,11 @@ def deploy(
         str | None, typer.Option(help="The function's name.", show_default="the folder's name")
     ] = None,
     handler: Annotated[
-        str | None, typer.Option(help="FILE.FUNCTION.", show_default="found in the code")
+        str | None, typer.Option(help="FILE.FUNCTION.", show_default="the function's, or found in the code")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="As python3.11.", show_default="this Python's")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="As python3.11.", show_default="the function's, or this Python's")
+    ] = None,
     memory: Annotated[int | None, typer.Option(min=128, max=10240, help="MB.", show_default="128")] = None,
     timeout: Annotated[int | None, typer.Option(min=1, max=900, help="Seconds.", show_default="3")] = None,
     role: Annotated[str | None, typer.Option(help="Role ARN.")] = None,
@@ -34,35 +36,26 @@ def deploy(
     """Zips a folder, installs its requirements.txt into the package, creates or updates, and waits."""
     from lambent.cli import deploy as work
 
-    with told(), out.status("Looking at the code...") as status:
-        folder = folder.resolve()
-        name = name or folder.name
-        handler = handler or work.find_handler(folder)
-        variables = dict(_pair(entry) for entry in env or [])
-        status.update("Packaging...")
-        aws = Lambda(endpoint)
-        there = aws.configuration(name)
-        chosen = runtime or (None if there else work.default_runtime())
-        code = work.package(folder, chosen or work.default_runtime())
-        status.update(f"Sending {len(code) / 1024:.0f} KB to {aws.endpoint}...")
+    with told(), out.status("...") as status:
         configuration = {
-            "Handler": handler,
-            "Runtime": chosen,
             "MemorySize": memory,
             "Timeout": timeout,
             "Role": role,
-            "Environment": {"Variables": variables} if env else None,
+            "Environment": {"Variables": dict(_pair(entry) for entry in env)} if env else None,
             "Layers": layer,
         }
-        given = {key: value for key, value in configuration.items() if value is not None}
-        account = "000000000000"
-        created, warnings = work.create_or_update(
-            aws, name, code, configuration=given, create_only={"Role": work.default_role(account)}
-        )
-    for warning in warnings:
+        given = {member: value for member, value in configuration.items() if value is not None}
+        asked = work.Asked(folder, name, handler, runtime, given)
+        done = work.deploy(asked, endpoint, progress=status.update)
+    for warning in done.warnings:
         say(f"warning: {warning}", style="yellow", to=err)
-    say(f"{'Created' if created else 'Updated'} {name} ({handler}), {len(code)} bytes.", style="green")
-    say(f"Try it: lambent invoke {name} --payload '{{}}' --tail")
+    if done.left_out:
+        say(f"Left out: {', '.join(done.left_out)}")
+    say(
+        f"{'Created' if done.created else 'Updated'} {done.name} ({done.handler}), {done.size} bytes.",
+        style="green",
+    )
+    say(f"Try it: lambent invoke {done.name} --payload '{{}}' --tail")
 
 
 def _pair(text: str) -> tuple[str, str]:
