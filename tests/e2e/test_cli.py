@@ -1,5 +1,6 @@
 """The command `lambent` as a person runs it: a process of its own, its output in a pipe."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from folders import folder as files_in
 from folders import greetings_from, wheel
 from running import RUNTIME, Functions, Server, zipped
 from traces import until
+
+from lambent.executor.runtimes.registry import Runtimes
 
 Start = Callable[..., Server]
 HELLO = """
@@ -402,19 +405,38 @@ class TestTriggers:
 
 class TestTheMachine:
     def test_runtimes_lists_what_is_there_and_what_to_do_for_the_rest(self, tmp_path: Path) -> None:
-        said = Command(tmp_path, LAMBENT_DATA_DIR=str(tmp_path / "data"))("runtimes")
-        heading, *rows = said.out.splitlines()
+        said = Command(tmp_path)("runtimes", "--data-dir", str(tmp_path / "data"))
+        heading, *rest = said.out.splitlines()
         assert heading.split()[0] == "runtime"
-        found = {row.split()[0]: row.split()[1] for row in rows}
+        rows = [line.split() for line in rest if line.startswith("python3.") and ":" not in line.split()[0]]
+        found = {row[0]: row[1] for row in rows}
         assert found[RUNTIME] == "yes"
-        assert all(len(row.split()) > 3 for row in rows if row.split()[1] == "no")
+        for runtime in (name for name, there in found.items() if there == "no"):
+            [advice] = [line for line in rest if line.startswith(f"{runtime}: ")]
+            assert f"lambent runtimes install {runtime} --data-dir {tmp_path / 'data'}" in advice
+        assert len([line for line in rest if "java21" in line]) == 1
+        assert not (tmp_path / "data").exists()
 
-    def test_a_server_starts_in_a_folder_that_runtimes_has_prepared(
+    def test_an_unusable_data_folder_is_told(self, tmp_path: Path) -> None:
+        told = Command(tmp_path, LAMBENT_DATA_DIR="/proc/zz")("runtimes", "install", RUNTIME, code=1).err
+        assert told.startswith("error: the data folder /proc/zz can't be used: ")
+        assert "--data-dir" in told
+
+    def test_what_was_installed_before_the_first_start_is_the_servers(
         self, own_server: Start, tmp_path: Path
     ) -> None:
         data = tmp_path / "data"
-        Command(tmp_path, LAMBENT_DATA_DIR=str(data))("runtimes")
+        asyncio.run(Runtimes(data).open())  # what `lambent runtimes install` writes, without a network
+        assert [path.name.rpartition("-")[0] for path in (data / "runtimes").iterdir()] == [RUNTIME]
         assert Functions(own_server("--no-s3", data_dir=data)).run("def handler(e, c):\n    return 1\n") == 1
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+    def test_nothing_is_installed_into_another_users_data_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        os.chown(tmp_path / "data", 12345, 12345)
+        said = Command(tmp_path)("runtimes", "install", RUNTIME, "--data-dir", str(tmp_path / "data"), code=1)
+        assert "belongs to uid 12345" in said.err
+        assert os.listdir(tmp_path / "data") == []
 
     def test_doctor_says_of_each_thing_whether_it_is_enforced(self, tmp_path: Path) -> None:
         said = Command(tmp_path)("doctor")

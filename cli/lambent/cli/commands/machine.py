@@ -44,14 +44,17 @@ def doctor() -> None:
 def runtimes(
     action: Annotated[str | None, typer.Argument(help="`install`, or nothing to list.")] = None,
     name: Annotated[str | None, typer.Argument(help="The runtime to install.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The server's data folder.", show_default="as for `lambent up`")
+    ] = None,
 ) -> None:
     """Lists the runtimes this machine has, and what to install for the rest; or installs one."""
     from lambent.cli import runtimes as command
 
     with told():
         if action is None:
-            command.listing()
+            command.listing(data_dir)
         elif action == "install" and name:
-            command.install(name)
+            command.install(name, data_dir)
         else:
             raise Failed("use `lambent runtimes` or `lambent runtimes install NAME`.")
