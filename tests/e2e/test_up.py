@@ -153,7 +153,21 @@ class TestWhatItRefuses:
             taken.listen()
             port = taken.getsockname()[1]
             said = refused("--port", str(port), "--data-dir", str(tmp_path / "d"), "--no-s3")
-        assert said == f"error: port {port} on 127.0.0.1 is taken. Take another with --port N (0: a free one)."
+        assert said == (
+            f"error: port {port} on 127.0.0.1 is taken. "
+            "Take another with --port N or LAMBENT_PORT=N (0: a free one)."
+        )
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    def test_a_port_that_environments_have_is_refused_before_anything_starts(
+        self, tmp_path: Path, host: str
+    ) -> None:
+        said = refused("--host", host, "--port", "9001", "--data-dir", str(tmp_path / "d"))
+        assert said == (
+            "error: port 9001 can't be Lambent's: inside every environment it belongs to the Runtime API. "
+            "Take another with --port N or LAMBENT_PORT=N."
+        )
+        assert not (tmp_path / "d/redis").exists()
 
     def test_a_second_server_on_a_data_folder_is_told_who_has_it(self, own_server: Start) -> None:
         first = own_server("--no-s3")

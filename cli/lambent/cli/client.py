@@ -1,8 +1,8 @@
 """How commands reach a running server, and how their failures are told: one line that says what to do next.
 
-The endpoint is `--endpoint`, else `LAMBENT_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else this machine's
-default port. What answers there is Lambent if it gives a request id, as AWS does: other servers' errors are not
-shown as if they were ours.
+The endpoint is `--endpoint`, else `LAMBENT_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else this machine's, at
+`LAMBENT_PORT` or the default port. What answers there is Lambent if it gives a request id, as AWS does: other
+servers' errors are not shown as if they were ours.
 """
 
 import http.client
@@ -29,13 +29,13 @@ err = Console(stderr=True)
 _STYLES = {"yes": "green", "no": "yellow"}
 _HIDDEN = ("redis_url", "function_aws_")
 REQUEST_ID = "x-amzn-requestid"
-DEFAULT = "http://127.0.0.1:9000"
 Endpoint = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
         envvar=["LAMBENT_ENDPOINT", "AWS_ENDPOINT_URL_LAMBDA"],
-        help=f"The server. Default: {DEFAULT}",
+        help="The server.",
+        show_default="http://127.0.0.1:9000, or as LAMBENT_HOST and LAMBENT_PORT say",
     ),
 ]
 Name = Annotated[str, typer.Argument(help="The function's name.", show_default=False)]
@@ -114,16 +114,31 @@ def no_lambent(endpoint: str, how: str) -> Failed:
     return Failed(f"what answers at {endpoint} is no Lambent ({how}). Name one with --endpoint URL.")
 
 
+def url_of(host: str, port: int | str) -> str:
+    """How this machine's clients address a listener. One on every address is reached by loopback."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _default() -> str:
+    """Where a `lambent up` of the same environment listens."""
+    port = os.environ.get("LAMBENT_PORT", "").strip()
+    return url_of(os.environ.get("LAMBENT_HOST") or "127.0.0.1", "9000" if port in ("", "0") else port)
+
+
 def checked(endpoint: str | None) -> str:
     """The endpoint, or the default, without a slash at its end. Raises Failed if it is no http(s) URL."""
-    url = (endpoint or DEFAULT).rstrip("/")
+    url = (endpoint or _default()).rstrip("/")
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port out of range
         usable = False
     if not usable:
-        raise Failed(f"{url!r} is no URL of a server. Give one as --endpoint URL, for example {DEFAULT}.")
+        raise Failed(
+            f"{url!r} is no URL of a server. Give one as --endpoint URL, for example http://127.0.0.1:9000."
+        )
     return url
 
 

@@ -14,10 +14,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 
-from lambent.cli.client import Failed, err, read_settings, say
+from lambent.cli.client import Failed, err, read_settings, say, url_of
 from lambent.cli.descriptors import raise_limit
 from lambent.cli.doctor import not_enforced
 from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
@@ -25,7 +26,7 @@ from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts
 from lambent.executor.drivers.base import Reachable
-from lambent.executor.drivers.sandbox.reachable import reachable_from_urls
+from lambent.executor.drivers.sandbox.reachable import reachable_from_urls, taken_inside
 from lambent.executor.variables import Credentials
 from lambent.gateway import collector
 from lambent.gateway.handlers import lifecycle
@@ -78,6 +79,7 @@ class Up:
         with DataFolder.open(self._settings.data_dir) as folder:
             listener = bind(self._settings.host, self._settings.port)
             try:
+                self._refuse_taken_inside(listener)
                 await self._with_servers(folder, listener)
             except asyncio.CancelledError:
                 if self._starting is None or not self._starting.cancelling():
@@ -88,6 +90,16 @@ class Up:
                 listener.close()
                 await self._tasks.drain(5.0)
         return self._code
+
+    def _refuse_taken_inside(self, listener: socket.socket) -> None:
+        """Said before anything is started: functions must reach us by our port."""
+        own = urlsplit(self._url(listener))
+        owner = taken_inside(own.hostname or "", own.port or 0) if self._settings.isolation != "none" else None
+        if owner is not None:
+            raise Failed(
+                f"port {own.port} can't be Lambent's: inside every environment it belongs to {owner}. "
+                "Take another with --port N or LAMBENT_PORT=N."
+            )
 
     def _signal(self) -> None:
         if self._starting is not None and not self._serving and not self._starting.cancelling():
@@ -140,7 +152,7 @@ class Up:
             return None, None
         server = OwnS3(
             folder.folder("s3"),
-            webhook=f"{self._url(listener, for_clients=False)}/_lambent/s3-events",
+            webhook=f"{self._url(listener)}/_lambent/s3-events",
             token=folder.token("s3 webhook"),
             clock=self._clock,
             tasks=self._tasks,
@@ -148,12 +160,8 @@ class Up:
         )
         return await server.start(), server
 
-    def _url(self, listener: socket.socket, *, for_clients: bool = True) -> str:
-        """How this machine's clients address us. A listener on every address is reached by loopback."""
-        host, port = listener.getsockname()[:2]
-        if host in ("0.0.0.0", "::"):
-            host = "127.0.0.1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    def _url(self, listener: socket.socket) -> str:
+        return url_of(*listener.getsockname()[:2])
 
     def _credentials(self) -> Credentials:
         settings = self._settings

@@ -1,5 +1,6 @@
 """The face of the command line: helps, usage errors, and how failures are told."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from lambent.cli import client
 from lambent.cli.client import Failed, call, read_settings, say, show, told
 from lambent.cli.main import app
+from lambent.executor.drivers.sandbox.reachable import taken_inside
+from lambent.kernel.settings_page import page
 
 COMMANDS = [
     ("up",),
@@ -127,6 +130,25 @@ class TestOtherServers:
         assert "No functions yet" in run("functions", "--endpoint", something.url).output
 
     @pytest.mark.parametrize(
+        ("variables", "endpoint"),
+        [
+            ({}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_PORT": "9010"}, "http://127.0.0.1:9010"),
+            ({"LAMBENT_PORT": "0"}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_HOST": "0.0.0.0"}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_HOST": "::1", "LAMBENT_PORT": "9010"}, "http://[::1]:9010"),
+        ],
+    )
+    def test_without_an_endpoint_it_is_where_up_listens(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str
+    ) -> None:
+        for name in ("LAMBENT_HOST", "LAMBENT_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert client.checked(None) == endpoint
+
+    @pytest.mark.parametrize(
         ("answer", "how"),
         [
             (Answer(b"<html>"), "it answered what is no JSON"),
@@ -183,6 +205,12 @@ def test_no_server_says_how_to_start_one() -> None:
 def test_a_help_has_the_defaults_and_the_bounds(command: str, defaults: list[str]) -> None:
     output = run(command, "--help").output
     assert [text for text in defaults if text not in output] == []
+
+
+def test_the_ports_of_the_examples_are_ones_that_can_be_had() -> None:
+    ports = re.findall(r"--port (\d+)", run("up", "--help").output) + re.findall(r"port = (\d+)", page())
+    assert len(ports) == 2
+    assert [port for port in ports if taken_inside("127.0.0.1", int(port))] == []
 
 
 @pytest.mark.parametrize(

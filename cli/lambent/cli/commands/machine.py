@@ -10,7 +10,7 @@ from lambent.cli.client import Failed, told
 app = typer.Typer()
 
 
-@app.command(epilog="Example: lambent up --port 9001 --data-dir ./lambent-data")
+@app.command(epilog="Example: lambent up --port 9010 --data-dir ./lambent-data")
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
