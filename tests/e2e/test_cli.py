@@ -53,6 +53,11 @@ class Command:
             **options,
         )
 
+    def raw(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """With the output byte by byte."""
+        command = [sys.executable, "-m", "lambent.cli", *arguments]
+        return subprocess.run(command, capture_output=True, env=self._environment, timeout=90, check=False)
+
     def __call__(self, *arguments: str, code: int = 0, given: str | None = None) -> "Said":
         with self.popen(*arguments, stdin=subprocess.PIPE) as process:
             out, err = process.communicate(given, timeout=90)
@@ -322,6 +327,18 @@ class TestLogs:
         assert "got {'n': 1}" in after[1]
         assert f"END RequestId: {answer.request_id}" in after[2]
         assert f"REPORT RequestId: {answer.request_id}" in after[3]
+
+    def test_the_lines_of_a_traceback_are_lines(
+        self, lambent: Command, functions: Functions, hello: str
+    ) -> None:
+        tail = lambent.raw("invoke", hello, "--payload", '{"fail": true}', "--tail").stderr
+        until(lambda: b"ValueError" in lambent.raw("logs", hello).stdout, 10, "the error is in the log")
+        for shown in (tail, lambent.raw("logs", hello).stdout):
+            assert b"\r" not in shown
+            lines = [line.strip() for line in shown.decode().split("\n")]
+            assert any(line.endswith("ValueError: no") for line in lines)
+            assert 'raise ValueError("no")' in lines
+        assert any("\r" in line for line in functions.logged(hello))  # what is stored is what came
 
     def test_follow_shows_a_new_line_when_it_comes_and_ctrl_c_ends_it(
         self, lambent: Command, functions: Functions

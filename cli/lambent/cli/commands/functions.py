@@ -91,7 +91,7 @@ def invoke(
             )
             data = answer["Payload"].read()
     if answer.get("LogResult"):
-        sys.stderr.write(base64.b64decode(answer["LogResult"]).decode("utf-8", "replace"))
+        sys.stderr.write(_readable(base64.b64decode(answer["LogResult"]).decode("utf-8", "replace")))
     if asynchronous:
         say(f"Accepted: request id {answer['ResponseMetadata']['RequestId']}")
         say(f"See it run: lambent logs {name} --follow")
@@ -100,6 +100,11 @@ def invoke(
     if answer.get("FunctionError"):
         say(f"The function failed. See: lambent logs {name}", style="red", to=err)
         raise typer.Exit(1)
+
+
+def _readable(log: str) -> str:
+    """Runtimes join one entry's lines by carriage returns; a terminal would write one over the other."""
+    return log.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _payload(text: str) -> bytes:
@@ -135,7 +140,7 @@ def logs(
             answer = call(endpoint, "GET", "/_lambent/logs", query=query)
             for line in answer["lines"]:
                 at = time.strftime("%H:%M:%S", time.localtime(line["at"] / 1000))
-                sys.stdout.write(f"{at}.{line['at'] % 1000:03d} {line['message']}\n")
+                sys.stdout.write(f"{at}.{line['at'] % 1000:03d} {_readable(line['message'])}\n")
             sys.stdout.flush()
             if not follow and (not answer["lines"] or answer["cursor"] == cursor):
                 return
