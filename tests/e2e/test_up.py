@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from running import Functions, Server
+from support import RedisServer, free_port
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
@@ -122,6 +123,58 @@ class TestWhatItSays:
         assert (status, body["status"]) == (503, "unavailable")
         assert body["reason"]
         until(lambda: health(server)[0] == 200, 10, "healthy again")
+
+
+class TestDurability:
+    def test_a_server_of_our_own_keeps_what_it_accepts(self, own_server: Start, tmp_path: Path) -> None:
+        server = own_server("--no-s3")
+        assert "Accepted asynchronous events" not in server.output()
+        kept = health(server)[1]["durability"]
+        assert kept["durable"] is True
+        assert "appendfsync always" in kept["how"]
+        assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=server.url)[0] == "yes"
+
+    def test_a_redis_that_keeps_no_file_is_told(
+        self, own_server: Start, make_redis: Callable[..., RedisServer], tmp_path: Path
+    ) -> None:
+        redis = make_redis("--appendonly", "no")
+        server = own_server("--no-s3", environment={"LAMBENT_REDIS_URL": redis.url})
+        assert "Accepted asynchronous events are at risk: " in server.output()
+        kept = health(server)[1]["durability"]
+        assert kept["durable"] is False
+        assert "Set appendonly yes" in kept["how"]
+        asked = durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=server.url)
+        assert asked[0] == "no"
+        assert (
+            f"at risk: {kept['how'].removeprefix('at risk: ')} As the server at {server.url} says." in asked[1]
+        )
+
+    def test_without_a_server_doctor_asks_the_redis_of_the_settings(
+        self, make_redis: Callable[..., RedisServer], tmp_path: Path
+    ) -> None:
+        redis = make_redis("--appendonly", "no")
+        nobody = f"http://127.0.0.1:{free_port()}"
+        variables = {"LAMBENT_ENDPOINT": nobody, "LAMBENT_REDIS_URL": redis.url}
+        assert durability_by_doctor(tmp_path, **variables)[0] == "no"
+        redis.kill()
+        assert durability_by_doctor(tmp_path, **variables)[0] == "?"
+        assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody)[0] == "yes"
+
+
+def durability_by_doctor(home: Path, **environment: str) -> tuple[str, str]:
+    """(yes, no or ?; the rest of the line) of `lambent doctor`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lambent.cli", "doctor"],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.split()[1:2] == ["durability"]]
+    assert len(rows) == 1, done.stdout
+    assert ("may be lost" in done.stdout) == (rows[0][0] != "yes")
+    return rows[0][0], rows[0][2]
 
 
 def without_weed(folder: Path) -> dict[str, str]:

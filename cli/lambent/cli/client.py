@@ -143,7 +143,13 @@ def checked(endpoint: str | None) -> str:
 
 
 def call(
-    endpoint: str | None, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+    endpoint: str | None,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: Any = None,
+    seconds: float = 60,
 ) -> Any:
     """A request to Lambent's own routes; the JSON of the answer. Raises Failed."""
     base = checked(endpoint)
@@ -151,7 +157,7 @@ def call(
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data, method=method)
     try:
-        with _opener(base).open(request, timeout=60) as answer:
+        with _opener(base).open(request, timeout=seconds) as answer:
             if REQUEST_ID not in answer.headers:
                 raise no_lambent(base, f"it answered {answer.status}")
             return json.load(answer)

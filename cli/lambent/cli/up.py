@@ -239,6 +239,7 @@ class Up:
         await parts.store.open()
         await parts.logs.open()
         await parts.queue.start()
+        await parts.queue.lanes()  # connects, and so learns what an accepted event is worth there
         await parts.trees.open()
         await parts.runtimes.open()
         await parts.host.open()
@@ -265,6 +266,8 @@ class Up:
         if missing:
             lines.append("This host can't enforce:")
             lines += [f"  - {line}" for line in missing]
+        if parts.queue.durable() is False:
+            lines.append(f"Accepted asynchronous events are {parts.queue.durability()}")
         lines.append(f"Stop with Ctrl-C, or kill -TERM {os.getpid()}.")
         say("\n".join(lines))
 

@@ -144,7 +144,13 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         token=place.webhook_token,
         on_lost=on_lost,
     )
-    routes = Routes(services, s3_events=s3_events, facts=place.facts, runtimes=_listing(runtimes))
+    routes = Routes(
+        services,
+        s3_events=s3_events,
+        facts=place.facts,
+        runtimes=_listing(runtimes),
+        durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
+    )
     protocol = LambdaProtocol()
     app = App(services, functions, protocol, routes)
     restricted = App(services, functions, protocol, routes, restricted=True)

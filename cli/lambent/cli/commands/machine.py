@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lambent.cli.client import Failed, told
+from lambent.cli.client import Endpoint, Failed, told
 
 app = typer.Typer()
 
@@ -32,12 +32,12 @@ def up(
 
 
 @app.command(epilog="Example: lambent doctor")
-def doctor() -> None:
+def doctor(endpoint: Endpoint = None) -> None:
     """Says what this machine can enforce, what it can't, and what to do about it."""
     from lambent.cli.doctor import run
 
     with told():
-        raise typer.Exit(run())
+        raise typer.Exit(run(endpoint))
 
 
 @app.command(epilog="Examples: lambent runtimes   lambent runtimes install python3.12")
