@@ -1,6 +1,6 @@
 """Makes docs/settings.md from the settings' own fields, so that the page cannot say something else.
 
-`PYTHONPATH=kernel python -m lambent.kernel.settings_page > docs/settings.md`; a test compares.
+`PYTHONPATH=kernel .venv/bin/python -m lambent.kernel.settings_page > docs/settings.md`; a test compares.
 """
 
 from lambent.kernel.settings import Settings
