@@ -114,6 +114,11 @@ class Server:
     def output(self) -> str:
         return self.log.read_text("utf-8", "replace")
 
+    def exports(self) -> dict[str, str]:
+        """What the banner says to export, and nothing else."""
+        lines = re.findall(r"^  export (.+)$", self.output(), re.MULTILINE)
+        return dict(assignment.split("=", 1) for line in lines for assignment in line.split())
+
     def client(self, service: str = "lambda", **options: Any) -> Any:
         import boto3
         from botocore.config import Config

@@ -151,6 +151,16 @@ async def test_memory_and_cpu_time_are_counted(driver: Driver, spec: Spec) -> No
     assert sandbox.max_memory() >= 64 << 20  # still known
 
 
+async def test_the_memory_of_what_was_killed_is_known(driver: Driver, spec: Spec) -> None:
+    code = "import time; data = bytearray(64 << 20); print('up', flush=True); time.sleep(600)"
+    sandbox = await driver.start(spec(code))
+    assert await read_line(sandbox) == "up"
+    sandbox.kill()
+    await ended(sandbox)
+    assert 64 << 20 <= sandbox.max_memory() < 128 << 20
+    await sandbox.dispose()
+
+
 async def test_dispose_ends_a_running_process_and_may_be_repeated(driver: Driver, spec: Spec) -> None:
     sandbox = await driver.start(spec("import time; time.sleep(600)"))
     await asyncio.gather(sandbox.dispose(), sandbox.dispose())

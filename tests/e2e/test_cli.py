@@ -1,11 +1,11 @@
 """The command `lambent` as a person runs it: a process of its own, its output in a pipe."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import folder as files_in
+from folders import greetings_from, wheel
 from running import RUNTIME, Functions, Server, zipped
 from traces import until
+
+from lambent.executor.runtimes.registry import Runtimes
 
 Start = Callable[..., Server]
 HELLO = """
@@ -23,6 +27,13 @@ HELLO = """
         if event.get("fail"):
             raise ValueError("no")
         return {"hello": event}
+    """
+SLOW = """
+    import time
+
+    def handler(event, context):
+        print("began", flush=True)
+        time.sleep(2)
     """
 
 
@@ -41,6 +52,11 @@ class Command:
             text=True,
             **options,
         )
+
+    def raw(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """With the output byte by byte."""
+        command = [sys.executable, "-m", "lambent.cli", *arguments]
+        return subprocess.run(command, capture_output=True, env=self._environment, timeout=90, check=False)
 
     def __call__(self, *arguments: str, code: int = 0, given: str | None = None) -> "Said":
         with self.popen(*arguments, stdin=subprocess.PIPE) as process:
@@ -67,11 +83,7 @@ def name() -> str:
 
 
 def folder(parent: Path, files: Mapping[str, str], called: str = "code") -> Path:
-    made = parent / called
-    for path, text in files.items():
-        (made / path).parent.mkdir(parents=True, exist_ok=True)
-        (made / path).write_text(textwrap.dedent(text))
-    return made
+    return files_in(parent / called, files)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +139,63 @@ class TestDeploy:
         assert "Created" in said.out
         assert functions.invoke(name).result == "hello from a requirement"
 
+    def test_requirements_and_role_are_those_of_the_server(self, own_server: Start, tmp_path: Path) -> None:
+        """The server runs a newer runtime's functions on this Python: its wheels are the ones that load."""
+        newer = f"python3.{sys.version_info.minor + 1}"
+        for python in (RUNTIME, newer):
+            wheel(tmp_path / "wheels", python.replace("python3.", "py3"), python)
+        code = folder(
+            tmp_path,
+            {
+                "requirements.txt": greetings_from(tmp_path / "wheels"),
+                "app.py": "import greetings\ndef handler(event, context):\n    return greetings.TEXT\n",
+            },
+        )
+        server = own_server(
+            "--no-s3",
+            environment={"LAMBENT_RUNTIME_MATCH": "compatible", "LAMBENT_ACCOUNT_ID": "123456789012"},
+        )
+        lambent, functions = Command(tmp_path, LAMBENT_ENDPOINT=server.url), Functions(server)
+        said = lambent("deploy", str(code), "--name", "f", "--runtime", newer)
+        assert f"warning: {newer} is not on this machine" in said.err
+        assert functions.invoke("f").result == RUNTIME
+        lambent("deploy", str(code), "--name", "f")
+        assert functions.invoke("f").result == RUNTIME
+        made = functions.aws.get_function_configuration(FunctionName="f")
+        assert (made["Runtime"], made["Role"]) == (newer, "arn:aws:iam::123456789012:role/lambent")
+
+    def test_a_redeploy_keeps_the_handler_that_was_named(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"one.py": HELLO, "two.py": HELLO})
+        lambent("deploy", str(code), "--name", name, "--handler", "two.handler")
+        (code / "two.py").write_text("def handler(event, context):\n    return 'second'\n")
+        assert "(two.handler)" in lambent("deploy", str(code), "--name", name).out
+        assert functions.invoke(name).result == "second"
+
+    def test_a_configuration_that_is_refused_leaves_the_function_as_it_was(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": "def handler(event, context):\n    return 'first'\n"})
+        lambent("deploy", str(code), "--name", name)
+        (code / "app.py").write_text("def handler(event, context):\n    return 'second'\n")
+        layer = "arn:aws:lambda:us-east-1:000000000000:layer:nobody:1"
+        told = lambent("deploy", str(code), "--name", name, "--timeout", "9", "--layer", layer, code=1)
+        assert "nobody" in told.err
+        assert functions.invoke(name).result == "first"
+        assert functions.aws.get_function_configuration(FunctionName=name)["Timeout"] == 3
+
+    def test_a_linked_folder_is_deployed_and_what_is_left_out_is_said(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        folder(tmp_path, {"tools.py": "X = 7\n"}, called="shared")
+        app = "from shared.tools import X\ndef handler(event, context):\n    return X\n"
+        code = folder(tmp_path, {"app.py": app, "venv/bin/python": "", "__pycache__/app.pyc": ""})
+        (code / "shared").symlink_to("../shared")
+        said = lambent("deploy", str(code), "--name", name)
+        assert said.out.splitlines()[0] == "Left out: venv"
+        assert functions.invoke(name).result == 7
+
     def test_requirements_that_cannot_be_installed_are_told(self, lambent: Command, tmp_path: Path) -> None:
         code = folder(tmp_path, {"app.py": HELLO, "requirements.txt": "/nonexistent/thing\n"})
         said = lambent("deploy", str(code), code=1)
@@ -148,12 +217,14 @@ class TestDeploy:
         said = lambent("deploy", str(folder(tmp_path, {"app.py": "x = 1\n"})), code=1)
         assert "--handler FILE.FUNCTION" in said.err
 
-    def test_an_unknown_runtime_is_refused_with_the_servers_words(
-        self, lambent: Command, tmp_path: Path, name: str
+    @pytest.mark.parametrize("runtime", ["python9.9", "banana", "nodejs20.x"])
+    def test_an_unknown_runtime_is_refused_before_anything_is_installed_for_it(
+        self, lambent: Command, tmp_path: Path, name: str, runtime: str
     ) -> None:
-        code = folder(tmp_path, {"app.py": HELLO})
-        said = lambent("deploy", str(code), "--name", name, "--runtime", "python9.9", code=1)
-        assert "python9.9" in said.err
+        code = folder(tmp_path, {"app.py": HELLO, "requirements.txt": "nothing\n"})
+        said = lambent("deploy", str(code), "--name", name, "--runtime", runtime, code=1)
+        assert runtime in said.err
+        assert len(said.err.splitlines()) == 1
 
     def test_an_env_flag_without_equals_is_told(self, lambent: Command, tmp_path: Path) -> None:
         said = lambent("deploy", str(folder(tmp_path, {"app.py": HELLO})), "--env", "STAGE", code=1)
@@ -228,6 +299,21 @@ class TestInvoke:
         assert "arn:aws:lambda:us-east-1:000000000000:function:nobody" in told
         assert len(told.splitlines()) == 1
 
+    def test_ctrl_c_ends_the_command_and_not_the_function(self, lambent: Command, functions: Functions) -> None:
+        name = functions.create(SLOW)
+        with lambent.popen("invoke", name) as process:
+            until(lambda: "began" in "".join(functions.logged(name)), 20, "the function began")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+        assert (process.returncode, err) == (130, "")
+        assert functions.logged(name, until="END RequestId: ")
+
+    @pytest.mark.parametrize("command", ["invoke", "delete"])
+    def test_no_name_at_all_is_told(self, lambent: Command, command: str) -> None:
+        told = lambent(command, "", code=1).err
+        assert "FunctionName" in told
+        assert len(told.splitlines()) == 1
+
 
 class TestLogs:
     def test_the_log_has_every_line_in_order(self, lambent: Command, functions: Functions, hello: str) -> None:
@@ -241,6 +327,18 @@ class TestLogs:
         assert "got {'n': 1}" in after[1]
         assert f"END RequestId: {answer.request_id}" in after[2]
         assert f"REPORT RequestId: {answer.request_id}" in after[3]
+
+    def test_the_lines_of_a_traceback_are_lines(
+        self, lambent: Command, functions: Functions, hello: str
+    ) -> None:
+        tail = lambent.raw("invoke", hello, "--payload", '{"fail": true}', "--tail").stderr
+        until(lambda: b"ValueError" in lambent.raw("logs", hello).stdout, 10, "the error is in the log")
+        for shown in (tail, lambent.raw("logs", hello).stdout):
+            assert b"\r" not in shown
+            lines = [line.strip() for line in shown.decode().split("\n")]
+            assert any(line.endswith("ValueError: no") for line in lines)
+            assert 'raise ValueError("no")' in lines
+        assert any("\r" in line for line in functions.logged(hello))  # what is stored is what came
 
     def test_follow_shows_a_new_line_when_it_comes_and_ctrl_c_ends_it(
         self, lambent: Command, functions: Functions
@@ -324,19 +422,38 @@ class TestTriggers:
 
 class TestTheMachine:
     def test_runtimes_lists_what_is_there_and_what_to_do_for_the_rest(self, tmp_path: Path) -> None:
-        said = Command(tmp_path, LAMBENT_DATA_DIR=str(tmp_path / "data"))("runtimes")
-        heading, *rows = said.out.splitlines()
+        said = Command(tmp_path)("runtimes", "--data-dir", str(tmp_path / "data"))
+        heading, *rest = said.out.splitlines()
         assert heading.split()[0] == "runtime"
-        found = {row.split()[0]: row.split()[1] for row in rows}
+        rows = [line.split() for line in rest if line.startswith("python3.") and ":" not in line.split()[0]]
+        found = {row[0]: row[1] for row in rows}
         assert found[RUNTIME] == "yes"
-        assert all(len(row.split()) > 3 for row in rows if row.split()[1] == "no")
+        for runtime in (name for name, there in found.items() if there == "no"):
+            [advice] = [line for line in rest if line.startswith(f"{runtime}: ")]
+            assert f"lambent runtimes install {runtime} --data-dir {tmp_path / 'data'}" in advice
+        assert len([line for line in rest if "java21" in line]) == 1
+        assert not (tmp_path / "data").exists()
 
-    def test_a_server_starts_in_a_folder_that_runtimes_has_prepared(
+    def test_an_unusable_data_folder_is_told(self, tmp_path: Path) -> None:
+        told = Command(tmp_path, LAMBENT_DATA_DIR="/proc/zz")("runtimes", "install", RUNTIME, code=1).err
+        assert told.startswith("error: the data folder /proc/zz can't be used: ")
+        assert "--data-dir" in told
+
+    def test_what_was_installed_before_the_first_start_is_the_servers(
         self, own_server: Start, tmp_path: Path
     ) -> None:
         data = tmp_path / "data"
-        Command(tmp_path, LAMBENT_DATA_DIR=str(data))("runtimes")
+        asyncio.run(Runtimes(data).open())  # what `lambent runtimes install` writes, without a network
+        assert [path.name.rpartition("-")[0] for path in (data / "runtimes").iterdir()] == [RUNTIME]
         assert Functions(own_server("--no-s3", data_dir=data)).run("def handler(e, c):\n    return 1\n") == 1
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+    def test_nothing_is_installed_into_another_users_data_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        os.chown(tmp_path / "data", 12345, 12345)
+        said = Command(tmp_path)("runtimes", "install", RUNTIME, "--data-dir", str(tmp_path / "data"), code=1)
+        assert "belongs to uid 12345" in said.err
+        assert os.listdir(tmp_path / "data") == []
 
     def test_doctor_says_of_each_thing_whether_it_is_enforced(self, tmp_path: Path) -> None:
         said = Command(tmp_path)("doctor")

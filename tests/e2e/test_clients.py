@@ -101,23 +101,29 @@ def test_boto3_works_inside_a_function(functions: Functions, made: Callable[...,
     assert functions.invoke(name, other).result == [["other", 7], 200]
 
 
+def test_boto3_needs_nothing_but_the_lines_that_the_banner_says_to_export(
+    server: Server, tmp_path: Path
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **server.exports()}
+    code = "import boto3; print(boto3.client('lambda').get_account_settings()['AccountUsage']['FunctionCount'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stdout.strip().isdigit(), done.stderr
+
+
 # ---- the aws command -----------------------------------------------------------------------------------------
 
 
 class Command:
-    """`aws lambda ...` against a server."""
+    """`aws lambda ...` with the lines that a server's banner says to export, and nothing else."""
 
     def __init__(self, server: Server, home: Path) -> None:
         self.folder = home
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
-            "AWS_ENDPOINT_URL_LAMBDA": server.url,
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "any",
-            "AWS_SECRET_ACCESS_KEY": "any",
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **server.exports(),
         }
 
     def __call__(self, *arguments: str) -> Any:

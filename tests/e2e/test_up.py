@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from running import Functions, Server
+from support import RedisServer, free_port
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
@@ -124,6 +125,58 @@ class TestWhatItSays:
         until(lambda: health(server)[0] == 200, 10, "healthy again")
 
 
+class TestDurability:
+    def test_a_server_of_our_own_keeps_what_it_accepts(self, own_server: Start, tmp_path: Path) -> None:
+        server = own_server("--no-s3")
+        assert "Accepted asynchronous events" not in server.output()
+        kept = health(server)[1]["durability"]
+        assert kept["durable"] is True
+        assert "appendfsync always" in kept["how"]
+        assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=server.url)[0] == "yes"
+
+    def test_a_redis_that_keeps_no_file_is_told(
+        self, own_server: Start, make_redis: Callable[..., RedisServer], tmp_path: Path
+    ) -> None:
+        redis = make_redis("--appendonly", "no")
+        server = own_server("--no-s3", environment={"LAMBENT_REDIS_URL": redis.url})
+        assert "Accepted asynchronous events are at risk: " in server.output()
+        kept = health(server)[1]["durability"]
+        assert kept["durable"] is False
+        assert "Set appendonly yes" in kept["how"]
+        asked = durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=server.url)
+        assert asked[0] == "no"
+        assert (
+            f"at risk: {kept['how'].removeprefix('at risk: ')} As the server at {server.url} says." in asked[1]
+        )
+
+    def test_without_a_server_doctor_asks_the_redis_of_the_settings(
+        self, make_redis: Callable[..., RedisServer], tmp_path: Path
+    ) -> None:
+        redis = make_redis("--appendonly", "no")
+        nobody = f"http://127.0.0.1:{free_port()}"
+        variables = {"LAMBENT_ENDPOINT": nobody, "LAMBENT_REDIS_URL": redis.url}
+        assert durability_by_doctor(tmp_path, **variables)[0] == "no"
+        redis.kill()
+        assert durability_by_doctor(tmp_path, **variables)[0] == "?"
+        assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody)[0] == "yes"
+
+
+def durability_by_doctor(home: Path, **environment: str) -> tuple[str, str]:
+    """(yes, no or ?; the rest of the line) of `lambent doctor`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lambent.cli", "doctor"],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.split()[1:2] == ["durability"]]
+    assert len(rows) == 1, done.stdout
+    assert ("may be lost" in done.stdout) == (rows[0][0] != "yes")
+    return rows[0][0], rows[0][2]
+
+
 def without_weed(folder: Path) -> dict[str, str]:
     """Variables under which the wheel of the S3 extra counts as not installed."""
     (folder / "bare").mkdir()
@@ -153,7 +206,21 @@ class TestWhatItRefuses:
             taken.listen()
             port = taken.getsockname()[1]
             said = refused("--port", str(port), "--data-dir", str(tmp_path / "d"), "--no-s3")
-        assert said == f"error: port {port} on 127.0.0.1 is taken. Take another with --port N (0: a free one)."
+        assert said == (
+            f"error: port {port} on 127.0.0.1 is taken. "
+            "Take another with --port N or LAMBENT_PORT=N (0: a free one)."
+        )
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    def test_a_port_that_environments_have_is_refused_before_anything_starts(
+        self, tmp_path: Path, host: str
+    ) -> None:
+        said = refused("--host", host, "--port", "9001", "--data-dir", str(tmp_path / "d"))
+        assert said == (
+            "error: port 9001 can't be Lambent's: inside every environment it belongs to the Runtime API. "
+            "Take another with --port N or LAMBENT_PORT=N."
+        )
+        assert not (tmp_path / "d/redis").exists()
 
     def test_a_second_server_on_a_data_folder_is_told_who_has_it(self, own_server: Start) -> None:
         first = own_server("--no-s3")

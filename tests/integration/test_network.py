@@ -301,12 +301,18 @@ async def test_forwarding_stays_on_while_another_instance_needs_it(
     assert FORWARD.read_text().strip() == "0"
 
 
-async def test_forwarding_that_was_on_stays_on(world: World, make_network: MakeNetwork) -> None:
-    FORWARD.write_text("1")
+@pytest.mark.parametrize("was", ["0", "1"])
+async def test_forwarding_is_left_as_it_was_and_what_is_changed_is_said(
+    world: World, make_network: MakeNetwork, caplog: pytest.LogCaptureFixture, was: str
+) -> None:
+    FORWARD.write_text(was)
     network = make_network()
-    await network.open()
+    with caplog.at_level("INFO"):
+        await network.open()
+    assert any("packet filter is loaded" in message for message in caplog.messages)
+    assert any("was off on this host and is on" in message for message in caplog.messages) == (was == "0")
     await network.close()
-    assert FORWARD.read_text().strip() == "1"
+    assert FORWARD.read_text().strip() == was
 
 
 async def test_a_filter_of_others_that_drops_is_named(world: World, make_network: MakeNetwork) -> None:

@@ -1,7 +1,8 @@
 """How commands reach a running server, and how their failures are told: one line that says what to do next.
 
-The endpoint is `--endpoint`, else `LAMBENT_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else this machine's
-default port. boto3 is imported when a command needs it: it takes longer than most commands.
+The endpoint is `--endpoint`, else `LAMBENT_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else this machine's, at
+`LAMBENT_PORT` or the default port. What answers there is Lambent if it gives a request id, as AWS does: other
+servers' errors are not shown as if they were ours.
 """
 
 import http.client
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from lambent.kernel.loopback import is_loopback, proxies_for
+from lambent.kernel.loopback import is_loopback
 
 if TYPE_CHECKING:
     from lambent.kernel.settings import Settings
@@ -27,15 +28,17 @@ err = Console(stderr=True)
 
 _STYLES = {"yes": "green", "no": "yellow"}
 _HIDDEN = ("redis_url", "function_aws_")
-DEFAULT = "http://127.0.0.1:9000"
+REQUEST_ID = "x-amzn-requestid"
 Endpoint = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
         envvar=["LAMBENT_ENDPOINT", "AWS_ENDPOINT_URL_LAMBDA"],
-        help=f"The server. Default: {DEFAULT}",
+        help="The server.",
+        show_default="http://127.0.0.1:9000, or as LAMBENT_HOST and LAMBENT_PORT say",
     ),
 ]
+Name = Annotated[str, typer.Argument(help="The function's name.", show_default=False)]
 
 
 def say(text: str, *, style: str | None = None, to: Console = out) -> None:
@@ -107,21 +110,46 @@ def not_there(endpoint: str) -> Failed:
     )
 
 
+def no_lambent(endpoint: str, how: str) -> Failed:
+    return Failed(f"what answers at {endpoint} is no Lambent ({how}). Name one with --endpoint URL.")
+
+
+def url_of(host: str, port: int | str) -> str:
+    """How this machine's clients address a listener. One on every address is reached by loopback."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _default() -> str:
+    """Where a `lambent up` of the same environment listens."""
+    port = os.environ.get("LAMBENT_PORT", "").strip()
+    return url_of(os.environ.get("LAMBENT_HOST") or "127.0.0.1", "9000" if port in ("", "0") else port)
+
+
 def checked(endpoint: str | None) -> str:
     """The endpoint, or the default, without a slash at its end. Raises Failed if it is no http(s) URL."""
-    url = (endpoint or DEFAULT).rstrip("/")
+    url = (endpoint or _default()).rstrip("/")
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port out of range
         usable = False
     if not usable:
-        raise Failed(f"{url!r} is no URL of a server. Give one as --endpoint URL, for example {DEFAULT}.")
+        raise Failed(
+            f"{url!r} is no URL of a server. Give one as --endpoint URL, for example http://127.0.0.1:9000."
+        )
     return url
 
 
 def call(
-    endpoint: str | None, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
+    endpoint: str | None,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: Any = None,
+    seconds: float = 60,
 ) -> Any:
     """A request to Lambent's own routes; the JSON of the answer. Raises Failed."""
     base = checked(endpoint)
@@ -129,12 +157,17 @@ def call(
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data, method=method)
     try:
-        with _opener(base).open(request, timeout=60) as answer:
+        with _opener(base).open(request, timeout=seconds) as answer:
+            if REQUEST_ID not in answer.headers:
+                raise no_lambent(base, f"it answered {answer.status}")
             return json.load(answer)
     except ValueError:
-        raise Failed(f"what answers at {base} is no Lambent. Name it with --endpoint URL.") from None
+        raise no_lambent(base, "it answered what is no JSON") from None
     except urllib.error.HTTPError as failure:
-        raise Failed(_message(failure.read(), f"the server answered {failure.code}")) from None
+        said = failure.read()
+        if REQUEST_ID not in failure.headers:
+            raise no_lambent(base, f"it answered {failure.code}") from None
+        raise Failed(_message(said, f"the server answered {failure.code}")) from None
     except (OSError, http.client.HTTPException):
         raise not_there(base) from None
 
@@ -152,58 +185,3 @@ def _message(body: bytes, otherwise: str) -> str:
     if not isinstance(answer, dict):
         return otherwise
     return str(answer.get("Message") or answer.get("message") or otherwise)
-
-
-class Lambda:
-    """A boto3 Lambda client of the endpoint, whose errors are `Failed`."""
-
-    def __init__(self, endpoint: str | None, *, read_timeout: float = 910) -> None:
-        import boto3
-        from botocore.config import Config
-
-        self.endpoint = checked(endpoint)
-        self.client = boto3.client(
-            "lambda",
-            endpoint_url=self.endpoint,
-            region_name=os.environ.get("AWS_REGION") or os.environ.get("LAMBENT_REGION") or "us-east-1",
-            aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "lambent"),
-            aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "lambent"),
-            config=Config(
-                retries={"total_max_attempts": 1},
-                read_timeout=read_timeout,
-                proxies=proxies_for(self.endpoint),
-            ),
-        )
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turns botocore's exceptions into Failed."""
-        from botocore import exceptions
-
-        try:
-            yield
-        except exceptions.ClientError as failure:
-            error = failure.response.get("Error", {})
-            raise Failed(f"{error.get('Code')}: {error.get('Message')}") from None
-        except (exceptions.EndpointConnectionError, exceptions.ConnectionClosedError):
-            raise not_there(self.endpoint) from None
-        except exceptions.ReadTimeoutError:
-            raise Failed("the server did not answer in time. Look at its log.") from None
-        except (exceptions.HTTPClientError, exceptions.ResponseParserError) as failure:
-            raise Failed(
-                f"{self.endpoint} broke off or is no Lambent ({failure}). "
-                "Look at the server's log, or name another with --endpoint URL."
-            ) from None
-        except (exceptions.ParamValidationError, exceptions.WaiterError) as failure:
-            raise Failed(str(failure)) from None
-
-    def exists(self, name: str) -> bool:
-        """Whether a function is there."""
-        try:
-            with self.errors():
-                self.client.get_function_configuration(FunctionName=name)
-        except Failed as failure:
-            if str(failure).startswith("ResourceNotFoundException"):
-                return False
-            raise
-        return True

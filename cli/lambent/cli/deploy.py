@@ -1,171 +1,117 @@
 """`lambent deploy DIR`: from a folder with code to a function that is Active, because the first minutes decide
 whether a tool is kept.
 
-It finds the handler (a module with a function of two parameters named `handler` or `lambda_handler`) and the
-runtime, installs requirements.txt into the package, zips reproducibly, creates or updates, and waits.
+What is not asked for is what the function has already, else what is found in the folder; whether the server can
+run it is asked before pip runs. A change's configuration goes first: it is what servers refuse, and then the
+code is the old one still.
 """
 
-import ast
-import io
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lambent.cli.client import Failed, Lambda
+from lambent.cli.aws import Lambda
+from lambent.cli.client import Failed, call
+from lambent.cli.handlers import handler_for
+from lambent.cli.package import package, this_python
 
-_SKIP_FOLDERS = {
-    "__pycache__",
-    ".git",
-    ".venv",
-    "venv",
-    "node_modules",
-    ".aws-sam",
-    ".mypy_cache",
-    ".pytest_cache",
-}
-_SKIP_ENDINGS = (".pyc", ".pyo")
-_NAMES = ("handler", "lambda_handler")
-_MODULES = ("app", "lambda_function", "handler", "main", "index")
-_ROLE = "arn:aws:iam::{account}:role/lambent"
-_MAX_ZIP = 50 * 1024 * 1024
+_WAITS = {"Delay": 1, "MaxAttempts": 120}
 
 
-def find_handler(folder: Path) -> str:
-    """`module.function` of the one handler in a folder of Python. Raises Failed if there is none or several."""
-    found = [
-        f"{path.stem}.{name}"
-        for path in sorted(folder.glob("*.py"))
-        for name in _NAMES
-        if name in _functions(path)
-    ]
-    if not found:
-        raise Failed(
-            f"no handler in {folder}: no *.py there defines handler(event, context) or lambda_handler. "
-            "Name yours with --handler FILE.FUNCTION."
-        )
-    usual = [entry for entry in found if entry.split(".")[0] in _MODULES]
-    chosen = usual if len(usual) == 1 else found
-    if len(chosen) > 1:
-        raise Failed(f"several handlers in {folder}: {', '.join(chosen)}. Choose one with --handler.")
-    return chosen[0]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person gave. `configuration`: members of the API for memory, timeout and so on."""
+
+    folder: Path
+    name: str | None = None
+    handler: str | None = None
+    runtime: str | None = None
+    configuration: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _functions(path: Path) -> set[str]:
-    try:
-        tree = ast.parse(path.read_bytes(), str(path))
-    except (SyntaxError, ValueError, OSError):
-        return set()  # the server will say it, if this is the one
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            takes_two = len(node.args.posonlyargs) + len(node.args.args) >= 2 or node.args.vararg is not None
-            names |= {node.name} if takes_two else set()
-        elif isinstance(node, ast.Assign):  # handler = Mangum(app), handler = decorate(f)
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-        elif isinstance(node, ast.ImportFrom):  # from package.work import handler
-            names |= {alias.asname or alias.name for alias in node.names}
-    return names
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What became of it. `left_out`: what of the folder is not in the package; `warnings`: the server's."""
+
+    name: str
+    created: bool
+    handler: str
+    size: int
+    left_out: Sequence[str]
+    warnings: Sequence[str]
 
 
-def default_runtime() -> str:
-    """The runtime of the Python that runs this command."""
-    return f"python{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def package(folder: Path, runtime: str) -> bytes:
-    """The zip of a folder, with what its requirements.txt names installed at its top."""
-    with tempfile.TemporaryDirectory(prefix="lambent-deploy-") as scratch:
-        roots = [folder]
-        requirements = folder / "requirements.txt"
-        if requirements.is_file() and requirements.read_text().strip():
-            _install(requirements, Path(scratch), runtime)
-            roots.insert(0, Path(scratch))
-        data = _zip(roots)
-    if len(data) > _MAX_ZIP:
-        raise Failed(
-            f"the package is {len(data) / 2**20:.0f} MB; a direct upload may have 50. Put large dependencies "
-            "into a layer, or upload the zip to S3 and use `aws lambda create-function --code S3Bucket=...`."
-        )
-    return data
-
-
-def _install(requirements: Path, target: Path, runtime: str) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--target", str(target), "-r", str(requirements)]
-    if runtime != default_runtime():
-        command += ["--python-version", runtime.removeprefix("python"), "--only-binary=:all:"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failed(f"requirements.txt could not be installed:\n{done.stderr.strip()}")
-
-
-def _zip(roots: list[Path]) -> bytes:
-    buffer = io.BytesIO()
-    entries: dict[str, Path] = {}
-    for root in roots:  # later roots win: a person's own file over a dependency's
-        entries.update((path.relative_to(root).as_posix(), path) for path in _files(root))
-    if not entries:
-        raise Failed(f"{roots[-1]} has no files to deploy.")
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in sorted(entries.items()):
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o755 if os.access(path, os.X_OK) else 0o644) << 16
-            try:
-                archive.writestr(entry, path.read_bytes())
-            except OSError as failure:
-                raise Failed(f"{path} can't be read: {failure.strerror}. Correct it, or remove it.") from None
-    return buffer.getvalue()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if name not in _SKIP_FOLDERS)
-        for name in sorted(files):
-            path = Path(folder) / name
-            if not name.endswith(_SKIP_ENDINGS) and path.is_file():
-                yield path
-
-
-def create_or_update(
-    aws: Lambda, name: str, code: bytes, *, configuration: Mapping[str, Any], create_only: Mapping[str, Any]
-) -> tuple[bool, list[str]]:
-    """Creates the function or updates its code and configuration, and waits until it is done.
-    (created, warnings of the server)."""
+def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None]) -> Deployed:
+    """Packages, creates or updates, and waits until it is done. Raises Failed."""
+    progress("Looking at the code...")
+    folder = asked.folder.resolve()
+    name = asked.name or folder.name
+    aws = Lambda(endpoint)
+    there = aws.configuration(name)
+    stored = there or {}
+    handler = handler_for(folder, asked=asked.handler, stored=stored.get("Handler"))
+    runtime = asked.runtime or stored.get("Runtime") or this_python()
+    python = python_for(runtime, call(aws.endpoint, "GET", "/_lambent/runtimes")["runtimes"])
+    progress("Packaging...")
+    packed = package(folder, python)
+    progress(f"Sending {len(packed.data) / 1024:.0f} KB to {aws.endpoint}...")
+    wanted = {"Handler": handler, "Runtime": runtime, **asked.configuration}
+    changed = {member: value for member, value in wanted.items() if stored.get(member) != value}
     warnings: list[str] = []
+    if there is None:
+        _create(aws, name, packed.data, changed, warnings)
+    else:
+        _update(aws, name, packed.data, changed, warnings)
+    return Deployed(name, there is None, handler, len(packed.data), packed.left_out, warnings)
 
-    def warned(answer: Mapping[str, Any]) -> None:
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        if "x-lambent-warning" in headers:
-            warnings.append(headers["x-lambent-warning"])
 
+def python_for(runtime: str, runtimes: Sequence[Mapping[str, Any]]) -> str:
+    """The Python whose wheels a function of `runtime` needs: the one that will run it, which is another one
+    where the server takes the nearest. `runtimes`: what the server says it has. Raises Failed with what it
+    lacks."""
+    found = next((entry for entry in runtimes if entry["runtime"] == runtime), None)
+    if found is None:
+        raise Failed(
+            f"new functions can't have the runtime {runtime!r}. `lambent runtimes` lists those that can be; "
+            "name one with --runtime."
+        )
+    if not found["available"]:
+        raise Failed(str(found["problem"]))
+    return str(found["runs_on"])
+
+
+def _create(aws: Lambda, name: str, code: bytes, configuration: Mapping[str, Any], warnings: list[str]) -> None:
+    given = dict(configuration)
+    if "Role" not in given:  # has no effect yet, and has to be one of the server's account
+        account = call(aws.endpoint, "GET", "/healthz")["account_id"]
+        given["Role"] = f"arn:aws:iam::{account}:role/lambent"
     with aws.errors():
-        if not aws.exists(name):
-            warned(
-                aws.client.create_function(
-                    FunctionName=name, Code={"ZipFile": code}, **{**create_only, **configuration}
-                )
-            )
-            aws.client.get_waiter("function_active_v2").wait(
-                FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
-            )
-            return True, warnings
+        made = aws.client.create_function(FunctionName=name, Code={"ZipFile": code}, **given)
+        _note(made, warnings)
+        aws.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=_WAITS)
+
+
+def _update(aws: Lambda, name: str, code: bytes, configuration: Mapping[str, Any], warnings: list[str]) -> None:
+    with aws.errors():
         waiter = aws.client.get_waiter("function_updated_v2")
-        warned(aws.client.update_function_code(FunctionName=name, ZipFile=code))
-        waiter.wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
         if configuration:
-            warned(aws.client.update_function_configuration(FunctionName=name, **configuration))
-            waiter.wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
-    return False, warnings
+            _note(aws.client.update_function_configuration(FunctionName=name, **configuration), warnings)
+            waiter.wait(FunctionName=name, WaiterConfig=_WAITS)
+    try:
+        with aws.errors():
+            _note(aws.client.update_function_code(FunctionName=name, ZipFile=code), warnings)
+            waiter.wait(FunctionName=name, WaiterConfig=_WAITS)
+    except Failed as failure:
+        if not configuration:
+            raise
+        raise Failed(
+            f"{failure}\nThe new configuration ({', '.join(sorted(configuration))}) is in force already, with "
+            "the old code. Correct what is wrong and deploy again."
+        ) from None
 
 
-def default_role(account: str) -> str:
-    """A role ARN for functions whose person named none: roles have no effect yet."""
-    return _ROLE.format(account=account)
+def _note(answer: Mapping[str, Any], warnings: list[str]) -> None:
+    warning = answer["ResponseMetadata"]["HTTPHeaders"].get("x-lambent-warning")
+    if warning and warning not in warnings:
+        warnings.append(warning)

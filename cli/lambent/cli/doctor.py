@@ -19,8 +19,10 @@ def not_enforced(entries: Sequence[Enforcement]) -> list[str]:
     ]
 
 
-def run() -> int:
-    """Probes this host as `lambent up` would; exit code 1 when `LAMBENT_ISOLATION=strict` would refuse."""
+def run(endpoint: str | None) -> int:
+    """Probes this host as `lambent up` would; exit code 1 when `LAMBENT_ISOLATION=strict` would refuse. What an
+    accepted event is worth is asked of the server at `endpoint`, if one runs."""
+    from lambent.cli.durability import durability
     from lambent.cli.wiring import make_driver
 
     settings = read_settings({})
@@ -39,7 +41,11 @@ def run() -> int:
         except LambdaError as failure:
             raise Failed(failure.message) from None
     rows = [("yes" if entry.enforced else "no", entry.name, entry.how, entry.advice) for entry in entries]
+    kept = durability(settings, endpoint)
+    rows.append(({True: "yes", False: "no", None: "?"}[kept.durable], "durability", kept.how, ""))
     show(("", "what", "how", "what to do"), rows)
+    if not kept.durable:
+        say("An asynchronous event that was accepted (202) may be lost: see durability.", style="yellow")
     missing = not_enforced(entries)
     if not missing:
         say("This machine enforces everything.", style="green")

@@ -43,10 +43,12 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if failure.errno == errno.EADDRINUSE:
             raise Failed(
-                f"port {port} on {host} is taken. Take another with --port N (0: a free one)."
+                f"port {port} on {host} is taken. Take another with --port N or LAMBENT_PORT=N (0: a free one)."
             ) from None
         if failure.errno == errno.EACCES:
-            raise Failed(f"port {port} needs root. Take one above 1023 with --port N.") from None
+            raise Failed(
+                f"port {port} needs root. Take one above 1023 with --port N or LAMBENT_PORT=N."
+            ) from None
         raise Failed(f"can't listen on {host}:{port} ({failure.strerror}). Change it with --host.") from None
     listener.setblocking(False)
     return listener

@@ -1,26 +1,46 @@
-"""`lambent runtimes`: which runtimes this machine has, where, and what to install for the rest."""
+"""`lambent runtimes`: which runtimes a server of this machine has, where, and what to install for the rest.
+
+Runtimes that were installed lie in the server's data folder, so that is what has to be named; looking at them
+writes nothing there.
+"""
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from lambent.cli.client import Failed, err, read_settings, say, show
+from lambent.executor.runtimes.names import PYTHON
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import LambdaError
+from lambent.kernel.settings import Settings
 
 
-def _registry() -> Runtimes:
-    settings = read_settings({})
-    return Runtimes(settings.data_dir, settings.runtime_match)
+def _settings(data_dir: Path | None) -> Settings:
+    return read_settings({} if data_dir is None else {"data_dir": data_dir})
 
 
-def listing() -> None:
-    """The table."""
-    registry = _registry()
+@contextmanager
+def _failures(folder: Path) -> Iterator[None]:
     try:
-        asyncio.run(registry.open())
+        yield
+    except LambdaError as failure:
+        raise Failed(failure.message) from None
     except OSError as failure:
         raise Failed(
-            f"{failure.filename} can't be written ({failure.strerror}). Set LAMBENT_DATA_DIR."
+            f"the data folder {folder} can't be used: {failure.filename}: {failure.strerror}. "
+            "Name the server's with --data-dir, or become the user that the server runs as."
         ) from None
+
+
+def listing(data_dir: Path | None) -> None:
+    """The table of what could run here, what to do for the rest, and what is not built."""
+    settings = _settings(data_dir)
+    registry = Runtimes(settings.data_dir, settings.runtime_match, look_only=True)
+    with _failures(settings.data_dir):
+        entries = registry.listing()
+    buildable = [entry for entry in entries if entry.runtime in PYTHON]
     rows = [
         (
             entry.runtime,
@@ -28,18 +48,27 @@ def listing() -> None:
             f"{entry.runs_on or ''} {entry.version or ''}".strip(),
             entry.interpreter or "",
             entry.packages.get("boto3", ""),
-            entry.problem or entry.warning or "",
         )
-        for entry in registry.listing()
+        for entry in buildable
     ]
-    show(("runtime", "", "runs on", "interpreter", "boto3", "what to do"), rows)
+    show(("runtime", "", "runs on", "interpreter", "boto3"), rows)
+    for entry in buildable:
+        if entry.problem or entry.warning:
+            say(f"{entry.runtime}: {entry.problem or entry.warning}")
+    say(f"Not built yet: {', '.join(entry.runtime for entry in entries if entry.runtime not in PYTHON)}.")
+    say(f"This is so for a server with the data folder {settings.data_dir}; --data-dir names another.")
 
 
-def install(name: str) -> None:
+def install(name: str, data_dir: Path | None) -> None:
     """Prepares a runtime's packages for an interpreter that is on this machine."""
-    with err.status(f"Installing {name}'s packages..."):
-        try:
-            asyncio.run(_registry().install(name))
-        except LambdaError as failure:
-            raise Failed(failure.message) from None
-    say(f"{name} is ready.", style="green")
+    settings = _settings(data_dir)
+    folder = settings.data_dir
+    with _failures(folder), err.status(f"Installing {name}'s packages..."):
+        if folder.exists() and folder.stat().st_uid != os.geteuid():
+            raise Failed(
+                f"the data folder {folder} belongs to uid {folder.stat().st_uid}, and this is uid "
+                f"{os.geteuid()}: its server could not read what is installed. Become that user, or name "
+                "another folder with --data-dir."
+            )
+        asyncio.run(Runtimes(folder, settings.runtime_match).install(name))
+    say(f"{name} is ready in {folder}.", style="green")

@@ -14,10 +14,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 
-from lambent.cli.client import Failed, err, read_settings, say
+from lambent.cli.client import Failed, err, read_settings, say, url_of
 from lambent.cli.descriptors import raise_limit
 from lambent.cli.doctor import not_enforced
 from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
@@ -26,7 +27,7 @@ from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts
 from lambent.cli.wiring_events import redis_memory_mb
 from lambent.executor.drivers.base import Reachable
-from lambent.executor.drivers.sandbox.reachable import reachable_from_urls
+from lambent.executor.drivers.sandbox.reachable import reachable_from_urls, taken_inside
 from lambent.executor.variables import Credentials
 from lambent.gateway import collector
 from lambent.gateway.handlers import concurrency, lifecycle
@@ -79,6 +80,7 @@ class Up:
         with DataFolder.open(self._settings.data_dir) as folder:
             listener = bind(self._settings.host, self._settings.port)
             try:
+                self._refuse_taken_inside(listener)
                 await self._with_servers(folder, listener)
             except asyncio.CancelledError:
                 if self._starting is None or not self._starting.cancelling():
@@ -89,6 +91,16 @@ class Up:
                 listener.close()
                 await self._tasks.drain(5.0)
         return self._code
+
+    def _refuse_taken_inside(self, listener: socket.socket) -> None:
+        """Said before anything is started: functions must reach us by our port."""
+        own = urlsplit(self._url(listener))
+        owner = taken_inside(own.hostname or "", own.port or 0) if self._settings.isolation != "none" else None
+        if owner is not None:
+            raise Failed(
+                f"port {own.port} can't be Lambent's: inside every environment it belongs to {owner}. "
+                "Take another with --port N or LAMBENT_PORT=N."
+            )
 
     def _signal(self) -> None:
         if self._starting is not None and not self._serving and not self._starting.cancelling():
@@ -145,7 +157,7 @@ class Up:
             return None, None
         server = OwnS3(
             folder.folder("s3"),
-            webhook=f"{self._url(listener, for_clients=False)}/_lambent/s3-events",
+            webhook=f"{self._url(listener)}/_lambent/s3-events",
             token=folder.token("s3 webhook"),
             clock=self._clock,
             tasks=self._tasks,
@@ -153,12 +165,8 @@ class Up:
         )
         return await server.start(), server
 
-    def _url(self, listener: socket.socket, *, for_clients: bool = True) -> str:
-        """How this machine's clients address us. A listener on every address is reached by loopback."""
-        host, port = listener.getsockname()[:2]
-        if host in ("0.0.0.0", "::"):
-            host = "127.0.0.1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    def _url(self, listener: socket.socket) -> str:
+        return url_of(*listener.getsockname()[:2])
 
     def _credentials(self) -> Credentials:
         settings = self._settings
@@ -179,6 +187,8 @@ class Up:
         facts = {
             "version": metadata.version("lambent"),
             "endpoints": {"lambda": url, "s3": s3_url},
+            "account_id": self._settings.account_id,
+            "region": self._settings.region,
             "data_dir": str(self._settings.data_dir),
             "isolation": self._settings.isolation,
         }
@@ -236,6 +246,7 @@ class Up:
         await parts.store.open()
         await parts.logs.open()
         await parts.queue.start()
+        await parts.queue.lanes()  # connects, and so learns what an accepted event is worth there
         await parts.trees.open()
         await parts.runtimes.open()
         await parts.host.open()
@@ -251,7 +262,9 @@ class Up:
         if s3_url is not None:
             lines += [f"  export AWS_ENDPOINT_URL_S3={s3_url}"]
         lines += [
-            f"  export AWS_REGION={settings.region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any",
+            # Both: boto3 and version 1 of aws read the second one only.
+            f"  export AWS_REGION={settings.region} AWS_DEFAULT_REGION={settings.region}",
+            "  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any",
             "",
             "Any key works for now: signatures are not checked yet, so keep it on loopback.",
             f"Data lies in {settings.data_dir}; to reset, stop and delete that folder.",
@@ -260,6 +273,8 @@ class Up:
         if missing:
             lines.append("This host can't enforce:")
             lines += [f"  - {line}" for line in missing]
+        if parts.queue.durable() is False:
+            lines.append(f"Accepted asynchronous events are {parts.queue.durability()}")
         lines.append(f"Stop with Ctrl-C, or kill -TERM {os.getpid()}.")
         say("\n".join(lines))
 

@@ -1,5 +1,6 @@
 """The one place where ports meet adapters; no decision but which adapter stands behind which port."""
 
+import asyncio
 import functools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -150,7 +151,13 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         token=place.webhook_token,
         on_lost=on_lost,
     )
-    routes = Routes(services, s3_events=s3_events, facts=place.facts, runtimes=_listing(runtimes))
+    routes = Routes(
+        services,
+        s3_events=s3_events,
+        facts=place.facts,
+        runtimes=_listing(runtimes),
+        durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
+    )
     protocol = LambdaProtocol()
     app = App(services, functions, protocol, routes)
     restricted = App(services, functions, protocol, routes, restricted=True)
@@ -215,6 +222,6 @@ def _make_sweep(
 
 def _listing(runtimes: Runtimes) -> Callable[[], Awaitable[Sequence[Any]]]:
     async def listing() -> Sequence[Any]:
-        return runtimes.listing()
+        return await asyncio.to_thread(runtimes.listing)  # it may look at the machine again
 
     return listing

@@ -53,8 +53,9 @@ def _object(body: bytes) -> Any:
 
 
 class Routes:
-    """`facts` are what the wiring knows and /healthz shows: endpoints, data folder, version.
-    `runtimes` answers `lambent runtimes`."""
+    """`facts` are what the wiring knows and /healthz shows: endpoints, data folder, version. `durability`: what
+    an accepted event is worth, {"durable": true, false, or null while it is not known, "how": a text}.
+    `runtimes` answers `lambent deploy`."""
 
     def __init__(
         self,
@@ -63,11 +64,13 @@ class Routes:
         s3_events: S3Events,
         facts: Mapping[str, Any],
         runtimes: Callable[[], Awaitable[Sequence[Any]]],
+        durability: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._services = services
         self._s3_events = s3_events
         self._facts = facts
         self._runtimes = runtimes
+        self._durability = durability
         self._closing = False
         self._table: dict[tuple[str, str], Callable[[Query, bytes], Awaitable[Reply]]] = {
             ("GET", "/healthz"): self._health,
@@ -109,7 +112,8 @@ class Routes:
         except (LambdaError, TimeoutError) as failure:
             return _json({"status": "unavailable", "reason": str(failure) or "The store is slow."}, 503)
         enforcement = [asdict(entry) for entry in self._services.host.enforcement()]
-        return _json({"status": "ok", **self._facts, "enforcement": enforcement})
+        answer = {"status": "ok", **self._facts, "durability": self._durability(), "enforcement": enforcement}
+        return _json(answer)
 
     async def _metrics(self, query: Query, body: bytes) -> Reply:
         kind = b"text/plain; version=0.0.4; charset=utf-8"

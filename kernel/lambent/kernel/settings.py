@@ -115,10 +115,12 @@ class Settings(BaseSettings):
         description="Memory of our own Redis; beyond it events are refused. Unset: a quarter of the machine's.",
     )
     uid_base: int = Field(
-        default=1_500_000, ge=1000, description="First outside uid of environments (as root)."
+        default=1_500_000,
+        ge=1000,
+        description="First outside uid of environments (as root). Servers side by side need one each.",
     )
     uid_count: int = Field(
-        default=4096, ge=16, description="How many outside uids there are: one per environment."
+        default=4096, ge=16, description="How many outside uids a server has: one per environment."
     )
     drain_seconds: float = Field(
         default=30.0, ge=0, description="How long a stop waits for running invocations."

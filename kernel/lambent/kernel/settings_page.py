@@ -1,6 +1,6 @@
 """Makes docs/settings.md from the settings' own fields, so that the page cannot say something else.
 
-`PYTHONPATH=kernel python -m lambent.kernel.settings_page > docs/settings.md`; a test compares.
+`PYTHONPATH=kernel .venv/bin/python -m lambent.kernel.settings_page > docs/settings.md`; a test compares.
 """
 
 from lambent.kernel.settings import Settings
@@ -8,7 +8,7 @@ from lambent.kernel.settings import Settings
 _HEAD = """# Settings
 
 Flags of `lambent up` win over `LAMBENT_*` variables, which win over `lambent.toml` (in the data folder, or the
-file that `LAMBENT_CONFIG` names). In the toml file the names are small and without the prefix: `port = 9001`.
+file that `LAMBENT_CONFIG` names). In the toml file the names are small and without the prefix: `port = 9010`.
 A name in the file that is no setting, or a named file that is not there, is refused; a variable that is no
 setting is warned of.
 

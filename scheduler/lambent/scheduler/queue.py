@@ -94,7 +94,7 @@ class KombuEventQueue:
         channel = open_channel(self._url, **self._options)
         found = probe(channel.wire.run)
         if self._durability is None or found.text != self._durability.text:
-            (_log.info if found.durable else _log.warning)("Durability of accepted events.", is_=found.text)
+            (_log.info if found.durable else _log.warning)("Durability of accepted events.", how=found.text)
         self._durability = found
         channel.waitaof = found.waitaof
         return channel
@@ -102,6 +102,10 @@ class KombuEventQueue:
     def durability(self) -> str:
         """What "accepted" means with this server's settings, for the start-up lines and `doctor`."""
         return self._durability.text if self._durability else "not known yet: no connection so far"
+
+    def durable(self) -> bool | None:
+        """Whether an accepted event survives a crash of the server and a loss of power; None: not known yet."""
+        return self._durability.durable if self._durability else None
 
     # ---- in and out -----------------------------------------------------------------------------------
 

@@ -1,108 +1,113 @@
-"""What `lambent deploy` makes of a folder, without a server."""
+"""What `lambent deploy` asks of a server and in which order, before it is a real one's turn in the end-to-end
+tests."""
 
+import base64
 import io
-import os
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from answers import Something, error, said
+from folders import HANDLER, folder, greetings_from, wheel
 
-from lambent.cli import deploy
 from lambent.cli.client import Failed
+from lambent.cli.deploy import Asked, Deployed, deploy, python_for
+from lambent.cli.package import this_python
 
-HANDLER = "def handler(event, context):\n    pass\n"
-
-
-def folder(root: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+OURS = this_python()
 
 
-def names(package: bytes) -> list[str]:
-    return zipfile.ZipFile(io.BytesIO(package)).namelist()
+def runtime(name: str, runs_on: str | None = None, problem: str | None = None) -> dict[str, Any]:
+    return {"runtime": name, "available": problem is None, "runs_on": runs_on or name, "problem": problem}
 
 
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        ({"app.py": HANDLER}, "app.handler"),
-        ({"thing.py": "def lambda_handler(event, context): ..."}, "thing.lambda_handler"),
-        ({"app.py": "async def handler(event, context): ..."}, "app.handler"),
-        ({"app.py": "handler = Mangum(api)"}, "app.handler"),
-        ({"app.py": "handler: Handler = Mangum(api)"}, "app.handler"),
-        ({"app.py": "from package.work import handler"}, "app.handler"),
-        ({"app.py": "from package import work as handler"}, "app.handler"),
-        ({"app.py": HANDLER, "other.py": HANDLER}, "app.handler"),
-        ({"app.py": HANDLER, "broken.py": "def handler(:"}, "app.handler"),
-        ({"app.py": HANDLER, "tools.py": "def handler(one): ..."}, "app.handler"),
-        ({"app.py": "def handler(event, context=None, *more): ..."}, "app.handler"),
-        ({"app.py": "def handler(*args): ..."}, "app.handler"),
-    ],
-)
-def test_the_handler_is_found(tmp_path: Path, files: dict[str, str], found: str) -> None:
-    assert deploy.find_handler(folder(tmp_path, files)) == found
+def serving(something: Something, stored: Mapping[str, Any] | None) -> Something:
+    """A server with a function, or with none."""
+    ready = {"Configuration": {"State": "Active", "LastUpdateStatus": "Successful"}}
+    there = error("ResourceNotFoundException", "No.", 404) if stored is None else said(stored)
+    something.answers = {
+        "": said(ready),
+        "/configuration": there,
+        "/_lambent/runtimes": said({"runtimes": [runtime(OURS), runtime("python3.99")]}),
+        "/healthz": said({"account_id": "123456789012"}),
+    }
+    return something
 
 
-@pytest.mark.parametrize("files", [{}, {"app.py": "x = 1"}, {"deeper/app.py": HANDLER}, {"app.js": "handler"}])
-def test_no_handler_asks_for_the_flag(tmp_path: Path, files: dict[str, str]) -> None:
-    with pytest.raises(Failed, match="Name yours with --handler FILE.FUNCTION"):
-        deploy.find_handler(folder(tmp_path, files))
+def run(something: Something, code: Path, **asked: Any) -> Deployed:
+    return deploy(Asked(code, **asked), something.url, progress=lambda _: None)
 
 
-def test_several_handlers_are_listed_and_not_guessed(tmp_path: Path) -> None:
-    both = "def handler(event, context): ...\ndef lambda_handler(event, context): ...\n"
-    with pytest.raises(Failed, match=r"app\.handler, app\.lambda_handler\. Choose one with --handler"):
-        deploy.find_handler(folder(tmp_path, {"app.py": both}))
+def writes(something: Something) -> list[tuple[str, dict[str, Any]]]:
+    """(the path's last part, the body) of what changed something."""
+    return [(path.rpartition("/")[2], json.loads(body)) for path, body in something.asked if body]
 
 
-def test_two_packages_of_one_folder_are_the_same_bytes(tmp_path: Path) -> None:
-    made = folder(tmp_path, {"app.py": HANDLER, "data/words.txt": "a"})
-    first = deploy.package(made, "python3.11")
-    os.utime(made / "app.py", (1, 1))
-    assert deploy.package(made, "python3.11") == first
+STORED = {"Handler": "app.handler", "Runtime": "python3.99", "MemorySize": 128}
 
 
-def test_what_belongs_to_development_is_left_out(tmp_path: Path) -> None:
-    unwanted = {".git/config": "", "__pycache__/app.pyc": "", ".venv/bin/python": "", "pkg/old.pyc": ""}
-    made = folder(tmp_path, {"app.py": HANDLER, "pkg/__init__.py": "", **unwanted})
-    assert names(deploy.package(made, "python3.11")) == ["app.py", "pkg/__init__.py"]
+def test_a_new_function_gets_the_servers_account(something: Something, tmp_path: Path) -> None:
+    done = run(serving(something, None), folder(tmp_path / "new", {"app.py": HANDLER}))
+    assert (done.name, done.created, done.handler) == ("new", True, "app.handler")
+    [(_, body)] = writes(something)
+    assert body["Role"] == "arn:aws:iam::123456789012:role/lambent"
+    assert (body["Handler"], body["Runtime"]) == ("app.handler", OURS)
 
 
-def test_programs_stay_executable_and_everything_readable(tmp_path: Path) -> None:
-    made = folder(tmp_path, {"app.py": HANDLER, "bin/tool": "#!/bin/sh"})
-    (made / "app.py").chmod(0o600)
-    (made / "bin/tool").chmod(0o700)
-    archive = zipfile.ZipFile(io.BytesIO(deploy.package(made, "python3.11")))
-    modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in archive.infolist()}
-    assert modes == {"app.py": 0o644, "bin/tool": 0o755}
+def test_a_redeploy_sends_what_changed_and_installs_for_the_functions_own_python(
+    something: Something, tmp_path: Path
+) -> None:
+    for python in (OURS, "python3.99"):
+        wheel(tmp_path / "wheels", f"py{python.removeprefix('python').replace('.', '')}", python)
+    requirements = greetings_from(tmp_path / "wheels")
+    code = folder(tmp_path / "code", {"app.py": HANDLER, "requirements.txt": requirements})
+    run(serving(something, STORED), code, configuration={"MemorySize": 128, "Timeout": 9})
+    (first, configuration), (second, sent) = writes(something)
+    assert (first, configuration) == ("configuration", {"Timeout": 9})
+    assert second == "code"
+    packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(sent["ZipFile"])))
+    assert packed.read("greetings.py") == b"TEXT = 'python3.99'\n"
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="has no files to deploy"):
-        deploy.package(tmp_path, "python3.11")
+def test_a_refused_configuration_leaves_the_code(something: Something, tmp_path: Path) -> None:
+    serving(something, STORED)
+    something.answers["PUT /configuration"] = error("InvalidParameterValueException", "No such layer.")
+    with pytest.raises(Failed, match="InvalidParameterValueException: No such layer"):
+        run(something, folder(tmp_path, {"app.py": HANDLER}), configuration={"Layers": ["x"]})
+    assert [what for what, _ in writes(something)] == ["configuration"]
 
 
-def test_an_unreadable_file_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = folder(tmp_path, {"app.py": HANDLER})
-
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(Failed, match=r"app\.py can't be read: Permission denied"):
-        deploy.package(made, "python3.11")
-
-
-def test_a_package_over_the_limit_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy, "_MAX_ZIP", 100)
-    with pytest.raises(Failed, match="layer"):
-        deploy.package(folder(tmp_path, {"app.py": HANDLER}), "python3.11")
+@pytest.mark.parametrize("configuration", [{}, {"Timeout": 9}])
+def test_refused_code_says_what_has_been_changed(
+    something: Something, tmp_path: Path, configuration: dict[str, int]
+) -> None:
+    serving(something, STORED)
+    something.answers["/code"] = error("InvalidParameterValueException", "Bad zip.")
+    with pytest.raises(Failed, match="InvalidParameterValueException: Bad zip.") as failed:
+        run(something, folder(tmp_path, {"app.py": HANDLER}), configuration=configuration)
+    assert ("The new configuration (Timeout) is in force already" in str(failed.value)) == bool(configuration)
 
 
-def test_a_folder_of_comments_alone_as_requirements_installs_nothing(tmp_path: Path) -> None:
-    made = folder(tmp_path, {"app.py": HANDLER, "requirements.txt": "\n"})
-    assert names(deploy.package(made, "python3.11")) == ["app.py", "requirements.txt"]
+class TestThePythonOfAFunction:
+    def test_it_is_the_one_that_runs_it(self) -> None:
+        assert python_for("python3.12", [runtime("python3.12", runs_on="python3.11")]) == "python3.11"
+
+    def test_one_that_is_not_there_is_refused_with_the_servers_advice(self) -> None:
+        with pytest.raises(Failed, match="Install it so"):
+            python_for("python3.12", [runtime("python3.12", problem="Install it so.")])
+
+    @pytest.mark.parametrize("name", ["banana", "python2.7", ""])
+    def test_one_that_does_not_exist_is_refused(self, name: str) -> None:
+        with pytest.raises(Failed, match=f"new functions can't have the runtime '{name}'.*lambent runtimes"):
+            python_for(name, [runtime("python3.12")])
+
+    def test_it_is_refused_before_anything_is_installed_or_sent(
+        self, something: Something, tmp_path: Path
+    ) -> None:
+        code = folder(tmp_path, {"app.py": HANDLER, "requirements.txt": "/nonexistent"})
+        with pytest.raises(Failed, match="banana"):
+            run(serving(something, None), code, runtime="banana")
+        assert writes(something) == []

@@ -1,18 +1,20 @@
 """The face of the command line: helps, usage errors, and how failures are told."""
 
-import json
-import threading
+import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from answers import Answer, Something, said
 from typer.testing import CliRunner
 
 from lambent.cli import client
 from lambent.cli.client import Failed, call, read_settings, say, show, told
 from lambent.cli.main import app
+from lambent.executor.drivers.sandbox.reachable import taken_inside
+from lambent.kernel.settings_page import page
 
 COMMANDS = [
     ("up",),
@@ -38,13 +40,17 @@ def run(*arguments: str) -> Any:
 
 
 def test_the_list_above_has_every_command() -> None:
-    found: set[tuple[str, ...]] = {
-        (command.callback.__name__,) for command in app.registered_commands if command.callback
-    }
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        found |= {(f"{group.name}", f"{each.name}") for each in group.typer_instance.registered_commands}
-    assert found == set(COMMANDS)
+    found = typer.main.get_command(app)
+    assert isinstance(found, typer.core.TyperGroup)
+    assert set(_paths(found)) == set(COMMANDS)
+
+
+def _paths(group: typer.core.TyperGroup) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from ((name, *rest) for rest in _paths(command))
+        else:
+            yield (name,)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -107,31 +113,6 @@ class TestSettings:
             read_settings({})
 
 
-class _Answers(BaseHTTPRequestHandler):
-    status = 200
-    body = b"{}"
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.send_header("content-length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the tests' output."""
-
-
-@pytest.fixture
-def something() -> Iterator[str]:
-    """The URL of a server that answers as `_Answers` says."""
-    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 class TestOtherServers:
     @pytest.mark.parametrize("url", ["not-a-url", "http://", "ftp://127.0.0.1", "http://127.0.0.1:99999"])
     def test_a_wrong_endpoint_is_told(self, url: str) -> None:
@@ -141,38 +122,107 @@ class TestOtherServers:
         assert result.exit_code == 1
         assert "--endpoint URL" in result.output
 
-    def test_a_proxy_is_not_asked_for_loopback(self, something: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_proxy_is_not_asked_for_loopback(
+        self, something: Something, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for variable in ("HTTP_PROXY", "http_proxy"):
             monkeypatch.setenv(variable, "http://127.0.0.1:9")
         for variable in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setattr(_Answers, "body", b'{"Functions": []}')
-        assert call(something, "GET", "/") == {"Functions": []}
-        assert "No functions yet" in run("functions", "--endpoint", something).output
+        something.answers[""] = said({"Functions": []})
+        assert call(something.url, "GET", "/") == {"Functions": []}
+        assert "No functions yet" in run("functions", "--endpoint", something.url).output
 
-    def test_an_answer_that_is_no_json_is_told(self, something: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_Answers, "body", b"<html>")
-        with pytest.raises(Failed, match="--endpoint URL"):
-            call(something, "GET", "/")
+    @pytest.mark.parametrize(
+        ("variables", "endpoint"),
+        [
+            ({}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_PORT": "9010"}, "http://127.0.0.1:9010"),
+            ({"LAMBENT_PORT": "0"}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_HOST": "0.0.0.0"}, "http://127.0.0.1:9000"),
+            ({"LAMBENT_HOST": "::1", "LAMBENT_PORT": "9010"}, "http://[::1]:9010"),
+        ],
+    )
+    def test_without_an_endpoint_it_is_where_up_listens(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str
+    ) -> None:
+        for name in ("LAMBENT_HOST", "LAMBENT_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert client.checked(None) == endpoint
+
+    @pytest.mark.parametrize(
+        ("answer", "how"),
+        [
+            (Answer(b"<html>"), "it answered what is no JSON"),
+            (Answer(b'{"lines": []}', headers={}), "it answered 200"),
+            (Answer(b"<Error/>", 403, {}), "it answered 403"),
+        ],
+    )
+    def test_another_server_is_called_so(self, something: Something, answer: Answer, how: str) -> None:
+        something.answers[""] = answer
+        with pytest.raises(Failed) as failed:
+            call(something.url, "GET", "/")
+        assert str(failed.value) == (
+            f"what answers at {something.url} is no Lambent ({how}). Name one with --endpoint URL."
+        )
 
     @pytest.mark.parametrize(
         ("body", "told"),
         [
-            (json.dumps({"Message": "No."}).encode(), "No."),
-            (json.dumps({"message": "No."}).encode(), "No."),
+            (b'{"Message": "No."}', "No."),
+            (b'{"message": "No."}', "No."),
             (b"[]", "the server answered 404"),
             (b"<html>", "the server answered 404"),
         ],
     )
     def test_an_error_answer_is_told_in_the_servers_words(
-        self, something: str, monkeypatch: pytest.MonkeyPatch, body: bytes, told: str
+        self, something: Something, body: bytes, told: str
     ) -> None:
-        monkeypatch.setattr(_Answers, "status", 404)
-        monkeypatch.setattr(_Answers, "body", body)
+        something.answers[""] = Answer(body, 404)
         with pytest.raises(Failed) as failed:
-            call(something, "GET", "/")
+            call(something.url, "GET", "/")
         assert str(failed.value) == told
 
 
 def test_no_server_says_how_to_start_one() -> None:
     assert "lambent up" in str(client.not_there("http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("up", ["127.0.0.1", "9000", "/var/lib/lambent as root", "0<=x<=65535"]),
+        (
+            "deploy",
+            [
+                "the folder's name",
+                "the function's, or found in the code",
+                "the function's, or this Python's",
+                "128<=x<=10240",
+                "1<=x<=900",
+            ],
+        ),
+    ],
+)
+def test_a_help_has_the_defaults_and_the_bounds(command: str, defaults: list[str]) -> None:
+    output = run(command, "--help").output
+    assert [text for text in defaults if text not in output] == []
+
+
+def test_the_ports_of_the_examples_are_ones_that_can_be_had() -> None:
+    ports = re.findall(r"--port (\d+)", run("up", "--help").output) + re.findall(r"port = (\d+)", page())
+    assert len(ports) == 2
+    assert [port for port in ports if taken_inside("127.0.0.1", int(port))] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--memory", "5"), ("--memory", "10241"), ("--timeout", "0"), ("--timeout", "901")],
+    ids=" ".join,
+)
+def test_what_is_out_of_bounds_is_a_usage_error(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    result = run("deploy", str(tmp_path), *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.output

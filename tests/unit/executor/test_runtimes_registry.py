@@ -13,7 +13,7 @@ import pytest
 from lambent.executor.runtimes import interpreters as interpreters_module
 from lambent.executor.runtimes import names, packages
 from lambent.executor.runtimes.code_check import CodeInspector
-from lambent.executor.runtimes.interpreters import Interpreter, Rejected, probe
+from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected, probe
 from lambent.executor.runtimes.python import command
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import InvalidParameterValueException, InvalidRuntimeException, ServiceException
@@ -95,7 +95,7 @@ def test_an_interpreter_without_a_folder_is_refused_with_the_command_to_run(mach
     python = machine.python(12, folder=False)
     problem, warning = Runtimes(machine.root).problem("python3.12")
     assert problem is not None
-    assert "Run: lambent runtimes install python3.12." in problem
+    assert f"Run: lambent runtimes install python3.12 --data-dir {machine.root}." in problem
     assert str(python.executable) in problem
     assert "Ready now: python3.11." in problem
     assert warning is None
@@ -107,7 +107,7 @@ def test_without_an_interpreter_it_is_said_how_to_get_one_and_why_a_shim_did_not
     assert problem is not None
     for part in (
         "apt-get install python3.13",
-        "lambent runtimes install python3.13",
+        f"lambent runtimes install python3.13 --data-dir {machine.root}.",
         "/shims/python3.13",
         "127",
     ):
@@ -251,6 +251,25 @@ def test_the_listing_names_every_runtime_once(machine: Machine) -> None:
     assert line.packages == {"awslambdaric": "4.2.2", "boto3": "1.44.5"}
 
 
+def test_a_look_writes_nothing_and_counts_what_a_start_would_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = probe(Path(sys.executable))
+    assert isinstance(python, Interpreter)
+    monkeypatch.setattr(interpreters_module.Interpreters, "scan", lambda self: ([python], []))
+    own = f"python3.{sys.version_info.minor}"
+    looked = {info.runtime: info for info in Runtimes(tmp_path / "data", look_only=True).listing()}
+    assert not (tmp_path / "data").exists()
+    made = {info.runtime: info for info in Runtimes(tmp_path / "data").listing()}
+    assert looked == made
+    assert looked[own].available
+    [launcher] = (tmp_path / "data/runtimes").glob("*/bootstrap.py")
+    launcher.unlink()
+    again = {info.runtime: info for info in Runtimes(tmp_path / "data", look_only=True).listing()}
+    assert again == made
+    assert not launcher.exists()
+
+
 async def test_install_of_what_has_no_interpreter_or_is_no_python_says_what_to_do(machine: Machine) -> None:
     runtimes = Runtimes(machine.root)
     with pytest.raises(ServiceException, match="pyenv install 3.12"):
@@ -379,6 +398,14 @@ def test_as_root_an_interpreter_that_others_cannot_read_is_rejected(tmp_path: Pa
     prefix = tmp_path / "py"
     found = judge([prefix], prefix / "bin/python3.12", prefix / "lib/python3.12/os.py")
     assert found == tmp_path / closed
+
+
+def test_a_folder_of_a_version_manager_that_cannot_be_looked_into_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYENV_ROOT", "/" + "x" * 5000)  # root may look into every other one
+    found, _ = Interpreters().scan()
+    assert Path(sys.executable).resolve() in [one.executable for one in found]
 
 
 def test_the_running_python_passes_the_probe() -> None:

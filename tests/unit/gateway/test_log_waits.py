@@ -21,7 +21,8 @@ class World:
     def __init__(self) -> None:
         self.store, self.logs = MemoryStore(), MemoryLogs()
         services = cast(Services, SimpleNamespace(store=self.store, logs=self.logs, clock=SystemClock()))
-        self.routes = Routes(services, s3_events=cast(Any, None), facts={}, runtimes=cast(Any, None))
+        none = cast(Any, None)
+        self.routes = Routes(services, s3_events=none, facts={}, runtimes=none, durability=none)
 
     async def wait(self, seconds: float) -> list[str]:
         reply = await self.routes.serve("GET", "/_lambent/logs", f"function=f&wait={seconds}", [], b"")

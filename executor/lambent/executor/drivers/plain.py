@@ -51,6 +51,8 @@ class PlainSandbox:
         """No CPU limit here: see `enforcement`."""
 
     def kill(self) -> None:
+        self.max_memory()  # what is dead has none
+        self.cpu_us()
         self._to_group(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
@@ -109,7 +111,7 @@ class PlainDriver:
         self._sandboxes: set[PlainSandbox] = set()
 
     async def open(self) -> None:
-        _log.warning("Functions run without any isolation, as LAMBENT_ISOLATION=none asks.")
+        _log.warning("Functions run without any isolation: the setting isolation is none.")
 
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
         listener = socket.socket()
@@ -154,8 +156,8 @@ class PlainDriver:
         await self._tasks.drain(_DRAIN_SECONDS)
 
     def enforcement(self) -> Sequence[Enforcement]:
-        advice = "unset LAMBENT_ISOLATION"
-        how = "off: LAMBENT_ISOLATION=none"
+        advice = "set isolation to auto, in LAMBENT_ISOLATION or lambent.toml"
+        how = "off: isolation is none"
         return (
             *(Enforcement(name, False, how, advice) for name in _OFF),
             Enforcement("freeze", False, "SIGSTOP to the process group, which a function can leave", advice),

@@ -137,6 +137,8 @@ def probe(path: Path) -> Interpreter | Rejected:
         return Rejected(
             path, f"does not run (exit {ran.returncode}): {lines[0][:200] if lines else 'no output'}"
         )
+    except OSError as failure:
+        return Rejected(path, f"{failure.filename} cannot be looked at: {failure.strerror}")
 
 
 def _judge(path: Path, said: dict[str, object]) -> Interpreter | Rejected:
@@ -217,8 +219,10 @@ def _candidates() -> Iterator[Path]:
     home = _home()
     pyenv = Path(os.environ.get("PYENV_ROOT") or home / ".pyenv")
     for managed in (pyenv / "versions", home / ".local/share/uv/python"):
-        if managed.is_dir() and os.access(managed, os.R_OK | os.X_OK):
+        try:
             folders += sorted((entry / "bin" for entry in managed.iterdir()), key=_newest, reverse=True)
+        except OSError:  # none there, or another user's, as with an inherited PYENV_ROOT
+            continue
     for folder in dict.fromkeys(folders):
         try:
             names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))

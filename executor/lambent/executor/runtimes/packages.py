@@ -31,6 +31,7 @@ ROOTS = ("awslambdaric", "boto3")
 MANIFEST = ".lambent.json"
 LAUNCHER = "bootstrap.py"
 _SCHEMA = 1
+_OWN_SOURCE = "the packages installed beside Lambent"
 _LAUNCHER_SOURCE = Path(__file__).with_name("python_bootstrap.py")
 _LEFTOVER_SECONDS = 3600  # another process may be installing right now
 _CHECK = (
@@ -53,8 +54,9 @@ class RuntimeFolder:
         return (self.minor, self.soabi) == (interpreter.minor, interpreter.soabi)
 
 
-def find(root: Path) -> list[RuntimeFolder]:
-    """The finished folders below `root`, newest first, each with this release's launcher."""
+def find(root: Path, *, look_only: bool = False) -> list[RuntimeFolder]:
+    """The finished folders below `root`, newest first, each with this release's launcher; with `look_only`
+    nothing is written."""
     if not root.is_dir():
         return []
     found: list[tuple[float, RuntimeFolder]] = []
@@ -70,7 +72,8 @@ def find(root: Path) -> list[RuntimeFolder]:
         except (ValueError, KeyError, TypeError) as failure:
             _log.warning("A runtime folder is damaged; remove it.", path=str(path), why=repr(failure))
             continue
-        _put_launcher(path)
+        if not look_only:
+            _put_launcher(path)
         found.append((manifest.stat().st_mtime, folder))
     return [folder for _, folder in sorted(found, key=lambda item: item[0], reverse=True)]
 
@@ -90,11 +93,8 @@ def own_minor() -> int:
 def prepare_own(root: Path, interpreter: Interpreter) -> RuntimeFolder:
     """The folder made of the packages installed beside Lambent, without any network; made if it is not there.
     Takes seconds the first time: run it in a thread. Raises ServiceException."""
-    soabi = sysconfig.get_config_var("SOABI") or ""
-    if (interpreter.minor, interpreter.soabi) != (own_minor(), soabi):
-        raise ServiceException(f"{interpreter.executable} is not built like the Python that Lambent runs on.")
-    parts = _closure(ROOTS)
-    packages = {name: part.version for name, part in sorted(parts.items())}
+    parts = _own_parts(interpreter)
+    packages = _versions(parts)
     there = [folder for folder in find(root) if folder.fits(interpreter) and folder.packages == packages]
     if there:
         return there[0]
@@ -102,12 +102,30 @@ def prepare_own(root: Path, interpreter: Interpreter) -> RuntimeFolder:
     try:
         for name, part in parts.items():
             _copy(name, part, new)
-        return _finish(new, root, interpreter, packages, "the packages installed beside Lambent")
+        return _finish(new, root, interpreter, packages, _OWN_SOURCE)
     except (OSError, subprocess.SubprocessError) as failure:
         raise _not_made(root, failure) from failure
     finally:
         if new.exists():
             shutil.rmtree(new)
+
+
+def planned_own(root: Path, interpreter: Interpreter) -> RuntimeFolder:
+    """What `prepare_own` would make, without making it. Raises ServiceException."""
+    packages = _versions(_own_parts(interpreter))
+    path = root / f"python3.{interpreter.minor}"
+    return RuntimeFolder(path, interpreter.minor, interpreter.soabi, packages, _OWN_SOURCE)
+
+
+def _own_parts(interpreter: Interpreter) -> dict[str, importlib.metadata.Distribution]:
+    soabi = sysconfig.get_config_var("SOABI") or ""
+    if (interpreter.minor, interpreter.soabi) != (own_minor(), soabi):
+        raise ServiceException(f"{interpreter.executable} is not built like the Python that Lambent runs on.")
+    return _closure(ROOTS)
+
+
+def _versions(parts: Mapping[str, importlib.metadata.Distribution]) -> dict[str, str]:
+    return {name: part.version for name, part in sorted(parts.items())}
 
 
 async def install(

@@ -6,6 +6,7 @@ seconds, so that one installed meanwhile is found without a restart. Nothing is 
 """
 
 import asyncio
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,11 +54,16 @@ class _Found:
 
 
 class Runtimes:
-    """The runtimes of one machine. `state_dir`: the data folder; runtime folders go to `runtimes/` in it."""
+    """The runtimes of one machine. `state_dir`: the data folder; runtime folders go to `runtimes/` in it.
+    `look_only`: nothing is written, and what a server would make at its start counts as there."""
 
-    def __init__(self, state_dir: Path, match: Literal["exact", "compatible"] = "exact") -> None:
+    def __init__(
+        self, state_dir: Path, match: Literal["exact", "compatible"] = "exact", *, look_only: bool = False
+    ) -> None:
+        self._state_dir = state_dir
         self._root = state_dir / "runtimes"
         self._match = match
+        self._look_only = look_only
         self._interpreters = Interpreters()
         self._found: _Found | None = None
         self._scanned = 0.0
@@ -72,12 +78,15 @@ class Runtimes:
     def scan(self) -> None:
         """Looks again. From any thread; blocks for the first look at each interpreter."""
         with self._lock:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            packages.clear_leftovers(self._root)
+            if not self._look_only:
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                packages.clear_leftovers(self._root)
             interpreters, rejected = self._interpreters.scan()
-            failure = self._prepare_own(interpreters)
+            own, failure = self._own(interpreters)
             ready: dict[int, tuple[Interpreter, RuntimeFolder]] = {}
-            folders = packages.find(self._root)
+            folders = packages.find(self._root, look_only=self._look_only)
+            if self._look_only and own is not None:
+                folders.append(own)
             for interpreter in interpreters:
                 fitting = next((folder for folder in folders if folder.fits(interpreter)), None)
                 if fitting is not None:
@@ -85,7 +94,8 @@ class Runtimes:
             self._found = _Found(ready, interpreters, rejected, failure)
             self._scanned = time.monotonic()
 
-    def _prepare_own(self, interpreters: Sequence[Interpreter]) -> str | None:
+    def _own(self, interpreters: Sequence[Interpreter]) -> tuple[RuntimeFolder | None, str | None]:
+        """Our own version's folder, or None and why there is none."""
         own = [interpreter for interpreter in interpreters if interpreter.minor == packages.own_minor()]
         failure = f"no python3.{packages.own_minor()} was found that functions could run on"
         for interpreter in own:
@@ -94,16 +104,15 @@ class Runtimes:
                 failure = why
                 continue
             try:
-                packages.prepare_own(self._root, interpreter)
+                make = packages.planned_own if self._look_only else packages.prepare_own
+                return make(self._root, interpreter), None
             except LambdaError as problem:
                 failure = problem.message
                 self._own_failures[interpreter.executable] = (time.monotonic(), failure)
                 _log.warning(
                     "The runtime folder could not be made.", python=str(interpreter.executable), why=failure
                 )
-            else:
-                return None
-        return failure
+        return None, failure
 
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         """`CodeCheck.runtime_problem`: (why it cannot run here, or None; a warning, or None)."""
@@ -186,6 +195,7 @@ class Runtimes:
 
     def _advice(self, runtime: str, wanted: int) -> str:
         look = self._look()
+        install = f"lambent runtimes install {runtime} --data-dir {shlex.quote(str(self._state_dir))}"
         able = [interpreter for interpreter in look.interpreters if interpreter.minor == wanted]
         there = sorted({f"python3.{minor}" for minor in look.ready}, key=lambda name: int(name[8:]))
         here = f" Ready now: {', '.join(there)}." if there else ""
@@ -193,14 +203,14 @@ class Runtimes:
             why = f" ({look.own_failure})" if wanted == packages.own_minor() and look.own_failure else ""
             return (
                 f"Lambent cannot run {runtime} on this machine yet: {able[0].executable} is there, but its "
-                f"runtime client is not{why}. Run: lambent runtimes install {runtime}.{here}"
+                f"runtime client is not{why}. Run: {install}.{here}"
             )
         failed = [one for one in look.rejected if one.path.name == runtime]
         seen = f" ({failed[0].path} {failed[0].reason})" if failed else ""
         return (
             f"Lambent cannot run {runtime} on this machine: there is no Python 3.{wanted} that works{seen}. "
             f"Install one (apt-get install {runtime}, pyenv install 3.{wanted} or uv python install "
-            f"3.{wanted}), then run: lambent runtimes install {runtime}.{here}"
+            f"3.{wanted}), then run: {install}.{here}"
         )
 
     def _info(self, runtime: str) -> RuntimeInfo:

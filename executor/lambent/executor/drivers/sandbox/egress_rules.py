@@ -184,11 +184,14 @@ class Rules:
             await nft("delete", "table", "inet", self._table)
             self._record.unlink(missing_ok=True)
             raise
+        _log.info(
+            "The environments' packet filter is loaded and stays while Lambent runs.",
+            table=f"inet {self._table}",
+        )
         if off:
             _log.info(
                 "Forwarding of IPv4 packets was off on this host and is on while Lambent runs.",
                 sysctl="net.ipv4.ip_forward",
-                table=f"inet {self._table}",
             )
         return before
 

@@ -26,6 +26,11 @@ _PORTS: Mapping[str, int] = {
 _TAKEN: Mapping[int, str] = {9001: "the Runtime API", 53: "the resolver"}
 
 
+def taken_inside(host: str, port: int) -> str | None:
+    """What has this address in every environment already, so that it can't be made reachable; None if free."""
+    return _TAKEN.get(port) if "127.0.0.1" in _bound(host) else None
+
+
 def host_addresses() -> list[Address]:
     """Every address of this host."""
     with Links() as links:

@@ -6,22 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from lambent.cli.client import Endpoint, Failed, call, err, say, show, told
+from lambent.cli.client import Endpoint, Failed, Name, call, err, say, show, told
 
-queue = typer.Typer(
+app = typer.Typer(
     invoke_without_command=True,
     help="The event queue: depth by function, and what to do with given-up events.",
     epilog="Examples: lambent queue   lambent queue peek hello --line dead   lambent queue redrive hello",
 )
 
-Function = Annotated[str, typer.Argument(help="The function's name.", show_default=False)]
 Line = Annotated[
     str, typer.Option(help="lane (events), outcomes (on their way to targets) or dead (given up).")
 ]
 _LINES = ("lane", "outcomes", "dead")
 
 
-@queue.callback()
+@app.callback()
 def depths(context: typer.Context, endpoint: Endpoint = None) -> None:
     """Without a command: the numbers of each function that has events."""
     if context.invoked_subcommand is not None:
@@ -60,9 +59,9 @@ def _ago(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-@queue.command("peek", epilog="Example: lambent queue peek hello --line dead --limit 20")
+@app.command("peek", epilog="Example: lambent queue peek hello --line dead --limit 20")
 def peek(
-    function: Function,
+    function: Name,
     line: Line = "lane",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 10,
     endpoint: Endpoint = None,
@@ -107,9 +106,9 @@ def _checked(line: str) -> str:
     return line
 
 
-@queue.command("redrive", epilog="Examples: lambent queue redrive hello   lambent queue redrive hello --dlq")
+@app.command("redrive", epilog="Examples: lambent queue redrive hello   lambent queue redrive hello --dlq")
 def redrive(
-    function: Function,
+    function: Name,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 100_000,
     dlq: Annotated[
         bool, typer.Option("--dlq", help="From the function's SQS dead-letter queue; all that is in it.")
@@ -123,9 +122,9 @@ def redrive(
     say(f"{moved} event{'' if moved == 1 else 's'} of {function} run again.")
 
 
-@queue.command("purge", epilog="Example: lambent queue purge hello --line dead")
+@app.command("purge", epilog="Example: lambent queue purge hello --line dead")
 def purge(
-    function: Function,
+    function: Name,
     line: Annotated[str, typer.Option(help="lane, outcomes or dead.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Without asking.")] = False,
     endpoint: Endpoint = None,
@@ -140,7 +139,7 @@ def purge(
     say(f"Dropped {dropped} from the line {line} of {function}.")
 
 
-@queue.command("replay", epilog="Example: lambent queue replay 41442a5a-c2f6-4358-a4cd-89c5569331d6")
+@app.command("replay", epilog="Example: lambent queue replay 41442a5a-c2f6-4358-a4cd-89c5569331d6")
 def replay(
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As 202 answered it.")],
     endpoint: Endpoint = None,

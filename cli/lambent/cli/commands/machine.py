@@ -1,0 +1,60 @@
+"""The commands about this machine: the server itself, what can be enforced, the runtimes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lambent.cli.client import Endpoint, Failed, told
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: lambent up --port 9010 --data-dir ./lambent-data")
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", show_default="9000")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of everything durable.", show_default="/var/lib/lambent as root"),
+    ] = None,
+    no_s3: Annotated[bool, typer.Option("--no-s3", help="Without the bundled S3 server.")] = False,
+) -> None:
+    """Starts a server, all in one, and stays. Ctrl-C or SIGTERM drains and ends it."""
+    from lambent.cli.up import run
+
+    flags: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir, "s3": False if no_s3 else None}
+    with told():
+        code = run({name: value for name, value in flags.items() if value is not None})
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: lambent doctor")
+def doctor(endpoint: Endpoint = None) -> None:
+    """Says what this machine can enforce, what it can't, and what to do about it."""
+    from lambent.cli.doctor import run
+
+    with told():
+        raise typer.Exit(run(endpoint))
+
+
+@app.command(epilog="Examples: lambent runtimes   lambent runtimes install python3.12")
+def runtimes(
+    action: Annotated[str | None, typer.Argument(help="`install`, or nothing to list.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The runtime to install.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The server's data folder.", show_default="as for `lambent up`")
+    ] = None,
+) -> None:
+    """Lists the runtimes this machine has, and what to install for the rest; or installs one."""
+    from lambent.cli import runtimes as command
+
+    with told():
+        if action is None:
+            command.listing(data_dir)
+        elif action == "install" and name:
+            command.install(name, data_dir)
+        else:
+            raise Failed("use `lambent runtimes` or `lambent runtimes install NAME`.")

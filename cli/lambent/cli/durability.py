@@ -1,0 +1,42 @@
+"""What "accepted" (202) means to the disk of the Redis that holds the events: asked of a server that runs, else
+of the Redis that the settings name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lambent.cli.client import Failed, call, url_of
+from lambent.kernel.settings import Settings
+from lambent.scheduler.queue_durability import probe
+from lambent.scheduler.transport.wire import CHANNEL_ERRORS, CONNECTION_ERRORS, Wire
+
+_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """`durable`: None where nobody could say."""
+
+    durable: bool | None
+    how: str
+
+
+def durability(settings: Settings, endpoint: str | None) -> Durability:
+    """Of the server at `endpoint`, or where the settings say that it listens, if it answers."""
+    at = endpoint or url_of(settings.host, settings.port)
+    try:
+        said: Mapping[str, Any] = call(at, "GET", "/healthz", seconds=_SECONDS)["durability"]
+        return Durability(said["durable"], f"{said['how']} As the server at {at} says.")
+    except (Failed, KeyError, TypeError):
+        pass  # none runs there, or it has no queue now: then what one would have
+    if settings.redis_url is None:
+        return Durability(True, "on disk before the answer: a server of Lambent's own (appendfsync always).")
+    wire = Wire(settings.redis_url, timeout=_SECONDS, name="lambent-doctor")
+    try:
+        found = probe(wire.run)
+    except (*CONNECTION_ERRORS, *CHANNEL_ERRORS) as failure:
+        return Durability(None, f"the Redis of LAMBENT_REDIS_URL does not answer ({failure}). Start it.")
+    finally:
+        wire.close()
+    return Durability(found.durable, found.text)
