@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from running import Functions, Server
+from support import require
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
@@ -228,8 +229,8 @@ class TestIsolation:
         assert server.stop() == 0
         assert left_behind(server.data_dir) == []
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide the control groups")
     def test_strict_refuses_where_something_is_not_enforced_and_lists_it(self, tmp_path: Path) -> None:
+        require("root", os.geteuid() == 0, "only root can hide the control groups: run it as root")
         data = tmp_path / "data"
         said = refused(
             *("--port", "0", "--no-s3", "--data-dir", str(data)),
