@@ -46,6 +46,11 @@ def refused(*arguments: str, environment: Mapping[str, str] | None = None, throu
     return done.stderr.strip()
 
 
+def require_user_namespaces() -> None:
+    tried = subprocess.run(["unshare", "-U", "-r", "true"], capture_output=True, text=True, check=False)
+    require("user namespaces", tried.returncode == 0, f"this host refuses them: {tried.stderr.strip()}")
+
+
 def health(server: Server) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(f"{server.url}/healthz", timeout=10) as answer:
@@ -242,6 +247,26 @@ class TestIsolation:
         assert any(line.startswith("  memory: ") for line in rest), said
         assert not any(line.startswith("  namespaces: ") for line in rest), said
         assert left_behind(data) == []
+
+    def test_without_namespaces_it_refuses_and_none_is_the_way_to_run_all_the_same(
+        self, own_server: Start, tmp_path: Path
+    ) -> None:
+        """In a user namespace where nobody may make another one: what a hardened host is to everybody."""
+        none = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+        require_user_namespaces()
+        through = ("unshare", "-U", "-r", "sh", "-c", none)
+        data = tmp_path / "hardened"
+        said = refused("--port", "0", "--no-s3", "--data-dir", str(data), through=through)
+        error = said[said.index("error:") :]
+        assert error.startswith("error: this machine cannot isolate functions (")
+        assert "OSError: [Errno 28] unshare: No space left on device" in error
+        assert "Allow user namespaces (sysctl user.max_user_namespaces" in error
+        assert error.endswith("or set LAMBENT_ISOLATION=none to run without isolation")
+        assert len(error.splitlines()) == 1
+        assert left_behind(data) == []
+
+        server = own_server("--no-s3", environment={"LAMBENT_ISOLATION": "none"}, through=through)
+        assert Functions(server).run(HELLO) == "hello"
 
 
 class TestStopping:
