@@ -185,6 +185,15 @@ class TestWhatItRefuses:
         assert variable in said
         assert repr(value) in said
 
+    def test_half_a_pair_of_keys_is_one_line_that_names_both_and_shows_none(self, tmp_path: Path) -> None:
+        for half in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+            said = refused(
+                *("--data-dir", str(tmp_path / "d")), environment={f"LAMBENT_FUNCTION_AWS_{half}": "hush"}
+            )
+            assert len(said.splitlines()) == 1, said
+            assert "LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SECRET_ACCESS_KEY" in said
+            assert "hush" not in said
+
     def test_a_broken_toml_file_is_one_line_that_names_it(self, tmp_path: Path) -> None:
         toml = tmp_path / "mine.toml"
         toml.write_text("port = = 1")
