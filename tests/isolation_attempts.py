@@ -215,18 +215,25 @@ def trace(pid: int) -> str:
 
 
 def run_setuid_program(program: str, first_become: int | None = None) -> int:
-    """The effective uid that a setuid program gets."""
+    """The effective uid that a setuid program gets: 0, or it is refused."""
     if first_become is not None:
         os.setgroups([])
         os.setuid(first_become)
     quiet = subprocess.DEVNULL
     # It ends when its input does.
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as process:
-        with open(f"/proc/{process.pid}/status", "rb") as file:
-            uids = next(line for line in file if line.startswith(b"Uid:")).decode().split()
-    if int(uids[2]) != 0:
-        raise PermissionError(errno.EPERM, f"it runs as {uids[2]}")
+        until = time.monotonic() + 1
+        # The call that starts it returns before the program's new identity is there.
+        while (uid := _effective_uid(process.pid)) != 0 and time.monotonic() < until:
+            time.sleep(0.01)
+    if uid != 0:
+        raise PermissionError(errno.EPERM, f"it runs as {uid}")
     return 0
+
+
+def _effective_uid(pid: int) -> int:
+    with open(f"/proc/{pid}/status", "rb") as file:
+        return int(next(line for line in file if line.startswith(b"Uid:")).split()[2])
 
 
 def become(what: str) -> str:

@@ -18,6 +18,7 @@ from support import require
 GREETING = b"here"
 OUTSIDE = ("198.51.100.7", "fd51:100::7")
 METADATA = ("169.254.169.254", "fd00:ec2::254")
+LINK_LOCAL = "fe80::7"
 _NAME = "lmtest"
 
 _SERVICE = """
@@ -73,23 +74,26 @@ class Service:
 
 @dataclass(frozen=True)
 class Beside:
-    """The machine beside the host: its service's port."""
+    """The machine beside the host: its service's port, and the host's link to it."""
 
     port: int
+    link: str
 
 
 @contextlib.contextmanager
 def machine_beside() -> Iterator[Beside]:
-    """A namespace with OUTSIDE and METADATA as its addresses, which the host routes to. Removed afterwards."""
+    """A namespace with OUTSIDE, METADATA and LINK_LOCAL as its addresses, which the host routes to. Removed
+    afterwards."""
     require("ip", shutil.which("ip"), "apt-get install iproute2")
     name = f"{_NAME}{os.getpid() % 10_000}"
     _ip("netns", "add", name)
     try:
         _ip("link", "add", f"{name}a", "type", "veth", "peer", "name", "beside", "netns", name)
         _ip("addr", "add", "198.51.100.1/24", "dev", f"{name}a")
-        _ip("addr", "add", "fd51:100::1/64", "dev", f"{name}a", "nodad")
+        for address in ("fd51:100::1/64", "fe80::1/64"):
+            _ip("addr", "add", address, "dev", f"{name}a", "nodad")
         _ip("link", "set", f"{name}a", "up")
-        for address in ("198.51.100.7/24", "fd51:100::7/64", *(f"{each}" for each in METADATA)):
+        for address in (f"{OUTSIDE[0]}/24", f"{OUTSIDE[1]}/64", f"{LINK_LOCAL}/64", *METADATA):
             _ip("-n", name, "addr", "add", address, "dev", "beside", *(["nodad"] if ":" in address else []))
         _ip("-n", name, "link", "set", "beside", "up")
         _ip("-n", name, "route", "add", "default", "via", "198.51.100.1")
@@ -99,7 +103,7 @@ def machine_beside() -> Iterator[Beside]:
         command = ["ip", "netns", "exec", name, sys.executable, "-c", _SERVICE]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
             assert service.stdout is not None
-            yield Beside(int(service.stdout.readline()))
+            yield Beside(int(service.stdout.readline()), f"{name}a")
             service.kill()
     finally:
         subprocess.run(["ip", "link", "del", f"{name}a"], check=False)

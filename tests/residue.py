@@ -14,9 +14,8 @@ from pathlib import Path
 from running import Functions, Server
 
 _SECONDS = 15.0
-# The server's connections to its store come and go with load; what leaks with each failure soon passes this.
-_SOCKETS_AT_REST = 10
 _LISTEN = "0A"
+_CONNECTED = "03"
 _UNFINISHED = ("trees/partial", "blobs/aside", "executor/roots", "executor/empty")
 
 
@@ -26,7 +25,6 @@ class Residue:
 
     descriptors: Counter[str]
     things: frozenset[str]
-    sockets: int
 
     @classmethod
     def of(cls, server: Server) -> "Residue":
@@ -40,15 +38,11 @@ class Residue:
         for folder in _UNFINISHED:
             if (server.data_dir / folder).is_dir():
                 things |= {f"file {path}" for path in (server.data_dir / folder).iterdir()}
-        descriptors = _descriptors(server.pid, but=_callers(int(server.url.rsplit(":", 1)[1])))
-        sockets = descriptors.pop("socket:", 0)
-        return cls(descriptors, frozenset(things), sockets)
+        return cls(_descriptors(server, instance), frozenset(things))
 
     def beyond(self, before: "Residue") -> list[str]:
         """What is here and was not before."""
         more = self.descriptors - before.descriptors
-        if self.sockets > before.sockets + _SOCKETS_AT_REST:
-            more["sockets"] = self.sockets - before.sockets
         return sorted(self.things - before.things) + [
             f"{count} more open {kind}" for kind, count in more.items()
         ]
@@ -121,7 +115,31 @@ def _callers(port: int) -> set[str]:
     return found
 
 
-def _descriptors(pid: int, *, but: set[str]) -> Counter[str]:
+def _to_store(data_dir: Path, instance: str) -> set[str]:
+    """The connections to the server's store: their other ends, for only those bear the name of its socket."""
+    names = (f"{data_dir}/", f"-{instance}/")  # the folder of a data folder whose path is too long for a socket
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return {
+        line[6]
+        for line in lines
+        if line[5] == _CONNECTED and line[-1].endswith("/redis.sock") and any(n in line[-1] for n in names)
+    }
+
+
+def _descriptors(server: Server, instance: str) -> Counter[str]:
+    """The server's open descriptors by kind, without its connections with its callers and its store, which come
+    and go with load."""
+    port = int(server.url.rsplit(":", 1)[1])
+    while True:
+        callers, to_store = _callers(port), _to_store(server.data_dir, instance)
+        kinds = _open(server.pid, but=callers)
+        # One that comes or goes meanwhile would be counted, or taken off, once too often.
+        if (callers, to_store) == (_callers(port), _to_store(server.data_dir, instance)):
+            kinds["socket:"] -= len(to_store)
+            return kinds
+
+
+def _open(pid: int, *, but: set[str]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for name in os.listdir(f"/proc/{pid}/fd"):
         try:

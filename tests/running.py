@@ -13,7 +13,7 @@ import textwrap
 import time
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,23 @@ def zipped(files: Mapping[str, str | bytes], mode: int = 0o644) -> bytes:
 
 
 class Server:
-    """`lambent up`. Its output goes to `log`; `environment` is all it gets beside PATH and HOME."""
+    """`lambent up`. Its output goes to `log`; `environment` is all it gets beside PATH and HOME; `through`: a
+    command that becomes it."""
 
     def __init__(
-        self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None, port: int = 0
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        port: int = 0,
+        through: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(data_dir.name + ".log")
         self._arguments = arguments
         self._environment = dict(environment or {})
         self._port = port
+        self._through = through
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.s3_url: str | None = None
@@ -66,7 +73,7 @@ class Server:
         }
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lambent.cli", "up", "--port", str(self._port)]
+                [*self._through, sys.executable, "-m", "lambent.cli", "up", "--port", str(self._port)]
                 + ["--data-dir", str(self.data_dir), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

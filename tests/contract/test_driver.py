@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from driver_support import Spec, ended, read_line, spec_maker
+from support import require
 
 from lambent.executor.drivers.base import Driver, DriverConfig, Exit
 from lambent.executor.drivers.plain import PlainDriver
@@ -115,8 +116,8 @@ async def test_a_signal_reaches_the_runtime_process(driver: Driver, spec: Spec) 
 
 
 async def test_a_frozen_environment_stands_still_and_goes_on_when_thawed(driver: Driver, spec: Spec) -> None:
-    if not any(one.name == "freeze" and (one.enforced or "SIGSTOP" in one.how) for one in driver.enforcement()):
-        pytest.skip("this host cannot freeze")
+    freeze = next(one for one in driver.enforcement() if one.name == "freeze")
+    require("enforced freeze", freeze.enforced or "SIGSTOP" in freeze.how, f"{freeze.how}. {freeze.advice}")
     code = "import sys\nprint('up', flush=True)\nwhile True: print('tick', flush=True)"
     sandbox = await driver.start(spec(code))
     assert await read_line(sandbox) == "up"

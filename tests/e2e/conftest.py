@@ -1,12 +1,15 @@
 """One server for most end-to-end tests, since a start takes seconds; tests of faults start their own."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from collector import Collector
 from residue import nothing_left, settle
 from running import Functions, Server
+from traces import left_behind
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +46,7 @@ def unharmed(server: Server, functions: Functions, canary: str) -> Iterator[None
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers that the test may kill; what is left of them is stopped at the end."""
+    """Starts servers that the test may kill; what is left of them is stopped at the end, and leaves nothing."""
     made: list[Server] = []
 
     def start(*arguments: str, data_dir: Path | None = None, **options: Any) -> Server:
@@ -54,3 +57,15 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for server in made:
         server.stop()
+    assert [left for server in made for left in left_behind(server.data_dir)] == []
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.open.set()
+        server.shutdown()
+        thread.join()

@@ -1,85 +1,26 @@
 """Crashes of the server, alone and with all its children: nothing durable is lost, and the next start reaps
 everything. `LAMBENT_TEST_ROUNDS` makes the rounds under load longer."""
 
-import contextlib
 import json
 import os
 import signal
-import socketserver
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
+from collector import Collector, reporting, send
 from running import ROLE, RUNTIME, Functions, Server, zipped
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
 ROUNDS = int(os.environ.get("LAMBENT_TEST_ROUNDS", "2"))
 HELLO = "def handler(event, context):\n    return 'hello'\n"
-REPORTS = """
-    import os, socket, time
-
-    def handler(event, context):
-        with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 5) as collector:
-            collector.sendall(f"{event['id']}\\n".encode())
-            assert collector.recv(3) == b"ok\\n"
-        time.sleep(event.get("seconds", 0))
-    """
-
-
-class Collector(socketserver.ThreadingTCPServer):
-    """Counts the lines that functions send it: what has really run, whatever the server believes."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
-        super().__init__(("127.0.0.1", 0), _Lines)
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For the server: its functions may reach us."""
-        return {"LAMBENT_REACHABLE": f"tcp://127.0.0.1:{self.port}"}
-
-
-class _Lines(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        assert isinstance(self.server, Collector)
-        with contextlib.suppress(ConnectionResetError):  # the relay went with its server
-            self._count(self.server.seen)
-
-    def _count(self, seen: Counter[str]) -> None:
-        for line in self.rfile:
-            seen[line.decode().strip()] += 1
-            self.wfile.write(b"ok\n")  # else a function could end while its line is still under way
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def reporting(functions: Functions, collector: Collector, **members: Any) -> str:
-    variables = {"Variables": {"PORT": str(collector.port)}}
-    return functions.create(REPORTS, Environment=variables, **members)
 
 
 def kill_all(server: Server) -> None:
@@ -98,7 +39,7 @@ def kill_all(server: Server) -> None:
 class TestKillNine:
     def test_environments_go_with_a_server_that_is_killed_alone(self, own_server: Start) -> None:
         need_groups()
-        server = own_server("--no-s3")
+        server = own_server("--no-s3", environment={"LAMBENT_DRAIN_SECONDS": "1"})
         functions = Functions(server)
         name = functions.create(HELLO)
         functions.invoke(name)
@@ -107,6 +48,7 @@ class TestKillNine:
         until(lambda: len(environments(server.data_dir)) >= 2, 10, "one environment frozen, one busy")
         server.kill()
         until(lambda: not environments(server.data_dir), 2, "the environments are gone")
+        server.start()  # reaps the rest
 
     @pytest.mark.parametrize("kill", [Server.kill, kill_all], ids=["alone", "with all its children"])
     def test_what_was_stored_is_there_after_a_kill_and_the_rest_is_reaped(
@@ -216,13 +158,6 @@ class TestAcceptedEvents:
         server.start()
         until(lambda: collector.seen["long"] == 2, 20, "the one that was cut off runs again")
         assert collector.seen["short"] == 1
-
-
-def send(functions: Functions, name: str, event: Any) -> None:
-    """Queues an event, and takes the empty answer: a body that is left lying keeps its connection."""
-    answer = functions.aws.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(event))
-    assert answer["StatusCode"] == 202
-    assert answer["Payload"].read() == b""
 
 
 def longer(items: list[str], than: int) -> bool:

@@ -4,6 +4,7 @@ or of other environments, in both address families. Each target answers the same
 import base64
 import hashlib
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from isolation_network import METADATA, OUTSIDE, Service, machine_beside
+from isolation_network import LINK_LOCAL, METADATA, OUTSIDE, Beside, Service, machine_beside
 from isolation_world import Attempts, Outcomes, inside, need_root, on_host, processes_of
 from running import Functions, Server, request, zipped
-from support import free_port
+from support import free_port, require
 
 OTHER = """
     import socket
@@ -48,14 +49,15 @@ OTHER = """
 @dataclass(frozen=True)
 class World:
     """A server; `service` on the host's every address; another environment that listens at `other`:7000.
-    Not even the host reaches that one, so its controls run in its own network."""
+    Not even the host reaches that one, so its controls run in its own network: `controls` names them."""
 
     server: Server
     functions: Functions
     service: Service
-    port_beside: int
+    beside: Beside
     other: str
     process_of_other: int
+    controls: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +82,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             with control:
                 other = control.recv(100).decode()
                 (process,) = processes_of(name)
-                yield World(server, functions, service, beside.port, other, process)
+                made = World(server, functions, service, beside, other, process, [])
+                yield made
             running.join(20)
             assert answers and answers[0].error is None, "the other environment was disturbed"
-            assert answers[0].result == 1, "only the control reached the other environment"
+            assert answers[0].result == len(made.controls), "only the controls reached the other environment"
         finally:
             server.stop()
             service.close()
@@ -112,12 +115,15 @@ def _attempts(world: World) -> Attempts:
         "loopback inet, another": ("127.9.9.9", here),
         "loopback inet6": ("::1", here),
         "any address": ("0.0.0.0", here),
+        "any address inet6": ("::", here),
         "loopback mapped": ("::ffff:127.0.0.1", here),
-        "metadata inet": (METADATA[0], world.port_beside),
-        "metadata inet6": (METADATA[1], world.port_beside),
+        "metadata inet": (METADATA[0], world.beside.port),
+        "metadata inet6": (METADATA[1], world.beside.port),
+        "a machine beside link-local inet6": (f"{LINK_LOCAL}%{world.beside.link}", world.beside.port),
         "the host's end of a link beside": ("198.51.100.1", here),
         "the host's end of a link beside inet6": ("fd51:100::1", here),
         "another environment": (world.other, 7000),
+        "another environment mapped": (f"::ffff:{world.other}", 7000),
     }
     targets |= {f"host {kind}": (address, here) for kind, address in _host_addresses(world.server).items()}
     targets |= {
@@ -140,12 +146,15 @@ NAMES = (
     "loopback inet, another",
     "loopback inet6",
     "any address",
+    "any address inet6",
     "loopback mapped",
     "metadata inet",
     "metadata inet6",
+    "a machine beside link-local inet6",
     "the host's end of a link beside",
     "the host's end of a link beside inet6",
     "another environment",
+    "another environment mapped",
     "host global inet",
     "host global inet6",
     "host link inet6",
@@ -166,7 +175,8 @@ def attempts(world: World) -> Attempts:
 
 @pytest.fixture(scope="module")
 def allowed(world: World, attempts: Attempts) -> Outcomes:
-    others = {name: given for name, given in attempts.items() if name == "another environment"}
+    others = {name: given for name, given in attempts.items() if name.startswith("another environment")}
+    world.controls.extend(others)
     rest = {name: given for name, given in attempts.items() if name not in others}
     return {**on_host(rest), **on_host(others, network_of=world.process_of_other)}
 
@@ -175,16 +185,22 @@ def allowed(world: World, attempts: Attempts) -> Outcomes:
 def tried(world: World, attempts: Attempts) -> Outcomes:
     world.service.callers.clear()
     outside: dict[str, dict[str, Any]] = {
-        "outside": {"do": "connect", "host": OUTSIDE[0], "port": world.port_beside},
+        "outside": {"do": "connect", "host": OUTSIDE[0], "port": world.beside.port},
         "itself": {"do": "connect_url", "url": "http://127.0.0.1:9001"},
     }
-    return inside(world.functions, {**attempts, **outside})
+    return inside(world.functions, {**_from_inside(attempts), **outside})
+
+
+def _from_inside(attempts: Attempts) -> Attempts:
+    """The host's links are not there: a link-local address is tried through the function's own."""
+    return {
+        what: {**given, "host": re.sub("%.*", "%eth0", str(given["host"]))} for what, given in attempts.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_host_reaches_is_closed_to_a_function(name: str, allowed: Outcomes, tried: Outcomes) -> None:
-    if name not in allowed:
-        pytest.skip(f"this host has no such address: {name}")
+    require(f"address: {name}", name in allowed, "this host has no such address")
     assert allowed[name] == ["done", "here"], allowed[name]
     assert tried[name][0] == "refused", tried[name]
 
@@ -199,7 +215,7 @@ def test_no_packet_of_a_function_arrived_at_the_host(world: World, allowed: Outc
     """A refused call could still have been heard: the service lists its callers."""
     world.service.callers.clear()
     attempts = _attempts(world)
-    inside(world.functions, attempts)
+    inside(world.functions, _from_inside(attempts))
     assert world.service.callers == []
     on_host({"control": attempts["loopback inet"]})
     assert len(world.service.callers) == 1
@@ -208,6 +224,20 @@ def test_no_packet_of_a_function_arrived_at_the_host(world: World, allowed: Outc
 def test_the_world_outside_is_reached(tried: Outcomes) -> None:
     """The control of all: the network inside works, and so does the code."""
     assert tried["outside"] == ["done", "here"]
+
+
+def test_an_environment_has_no_address_of_ipv6_but_its_loopback(world: World) -> None:
+    """So what is refused above in IPv6 is so wherever it is tried from. The control: the host has others."""
+    path = "/proc/net/if_inet6"
+    attempts: dict[str, dict[str, Any]] = {"addresses": {"do": "read_file", "path": path}}
+    found = {
+        "host": on_host(attempts)["addresses"],
+        "this": inside(world.functions, attempts)["addresses"],
+        "other": on_host(attempts, network_of=world.process_of_other)["addresses"],
+    }
+    links = {where: {line.split()[-1] for line in text.splitlines()} for where, (_, text) in found.items()}
+    assert world.beside.link in links["host"]
+    assert links["this"] == links["other"] == {"lo"}
 
 
 def test_its_own_variables_open_nothing(world: World) -> None:
@@ -241,17 +271,22 @@ def test_what_the_operator_names_is_reached(tmp_path_factory: pytest.TempPathFac
 
 
 def test_another_environments_runtime_api_is_out_of_reach(world: World) -> None:
+    urls = {
+        "its own": "http://127.0.0.1:9001",
+        "another's": f"http://{world.other}:9001",
+        "another's mapped": f"http://[::ffff:{world.other}]:9001",
+    }
     attempts: dict[str, dict[str, Any]] = {
-        "another's": {"do": "request", "url": f"http://{world.other}:9001", "method": "POST", "path": "/none"},
-        "its own": {"do": "request", "url": "http://127.0.0.1:9001", "method": "POST", "path": "/none"},
+        what: {"do": "request", "url": url, "method": "POST", "path": "/none"} for what, url in urls.items()
     }
     found = inside(world.functions, attempts)
-    assert found["its own"][0] == "done" and found["its own"][1][0] == 404, found
-    assert found["another's"][0] == "refused", found
     # The control: in the other's network it answers, but at no address that anybody else could reach.
     there = on_host(attempts, network_of=world.process_of_other)
-    assert there["its own"][0] == "done" and there["its own"][1][0] == 404, there
-    assert there["another's"][:2] == ["refused", "ECONNREFUSED"], there
+    for outcomes in (found, there):
+        assert outcomes["its own"][0] == "done" and outcomes["its own"][1][0] == 404, outcomes
+    for what in ("another's", "another's mapped"):
+        assert found[what][0] == "refused", found
+        assert there[what][:2] == ["refused", "ECONNREFUSED"], there
 
 
 # ---- Lambent's own port ---------------------------------------------------------------------------------

@@ -8,13 +8,16 @@ AWS: "Using the Lambda runtime API"; state errors are InvalidStateTransition, un
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from collector import Collector
 from running import Functions, Server, request
+from traces import until
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -95,36 +98,39 @@ return [call("POST", unknown + "/response", b"1"), call("POST", unknown + "/erro
     assert _run(functions, body) == [[400, "InvalidRequestID"]] * 2
 
 
-def test_it_cannot_answer_for_another_functions_request(functions: Functions) -> None:
+def test_it_cannot_answer_for_another_functions_request(
+    own_server: Callable[..., Server], collector: Collector
+) -> None:
     """The other one runs meanwhile, and its caller gets its own answer."""
-    waits = functions.create("""
-        import json, os, time
+    functions = Functions(own_server("--no-s3", environment=collector.environment))
+    thief = functions.create(
+        HEAD
+        + """
+    def handler(event, context):
+        return call("POST", f"/invocation/{event}/response", b"stolen")
+    """
+    )
+    code = """
+        import os, socket
         def handler(event, context):
-            print(context.aws_request_id, flush=True)
-            until = time.monotonic() + 3
-            while time.monotonic() < until and not event:
-                time.sleep(0.05)
-            return [context.aws_request_id, "mine"]
-    """)
-    functions.invoke(waits, "warm")
-    answers: list[Any] = []
-    client = Functions(functions.server)
-    other = threading.Thread(target=lambda: answers.append(client.invoke(waits)))
-    other.start()
-    try:
-        identity = functions.logged(waits, until="START RequestId")
-        until, seen = time.monotonic() + 10, list[str]()
-        while not seen:
-            started = [line.split()[2] for line in identity if line.startswith("START")]
-            ended = [line.split()[2] for line in identity if line.startswith("END")]
-            seen = [each for each in started if each not in ended]
-            assert time.monotonic() < until
-            identity = functions.logged(waits)
-        body = f'return call("POST", "/invocation/{seen[0]}/response", b"stolen")'
-        assert _run(functions, body) == [400, "InvalidRequestID"]
-    finally:
-        other.join(30)
-    assert answers[0].result == [seen[0], "mine"]
+            with socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))) as collector:
+                collector.sendall(f"{context.aws_request_id}\\n".encode())
+                return [collector.recv(3).decode(), "mine"]
+    """
+    victim = functions.create(code, Environment={"Variables": {"PORT": str(collector.port)}})
+    collector.open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(Functions(functions.server).invoke, victim)
+        try:
+            until(lambda: collector.seen, 20, "the other one runs")
+            (request_id,) = collector.seen
+            stolen = [functions.invoke(thief, request_id).result for _ in range(2)]
+            assert not answer.done()
+        finally:
+            collector.open.set()
+        own = answer.result(30)
+    assert stolen == [[400, "InvalidRequestID"]] * 2
+    assert (own.request_id, own.result) == (request_id, ["ok\n", "mine"])
 
 
 def test_next_is_refused_while_an_event_is_worked_on(functions: Functions) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from running import Functions, Server
-from support import RedisServer, free_port
+from support import RedisServer, free_port, require
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
@@ -44,6 +44,11 @@ def refused(*arguments: str, environment: Mapping[str, str] | None = None, throu
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
     return done.stderr.strip()
+
+
+def require_user_namespaces() -> None:
+    tried = subprocess.run(["unshare", "-U", "-r", "true"], capture_output=True, text=True, check=False)
+    require("user namespaces", tried.returncode == 0, f"this host refuses them: {tried.stderr.strip()}")
 
 
 def health(server: Server) -> tuple[int, Any]:
@@ -246,6 +251,15 @@ class TestWhatItRefuses:
         assert variable in said
         assert repr(value) in said
 
+    def test_half_a_pair_of_keys_is_one_line_that_names_both_and_shows_none(self, tmp_path: Path) -> None:
+        for half in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+            said = refused(
+                *("--data-dir", str(tmp_path / "d")), environment={f"LAMBENT_FUNCTION_AWS_{half}": "hush"}
+            )
+            assert len(said.splitlines()) == 1, said
+            assert "LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SECRET_ACCESS_KEY" in said
+            assert "hush" not in said
+
     def test_a_broken_toml_file_is_one_line_that_names_it(self, tmp_path: Path) -> None:
         toml = tmp_path / "mine.toml"
         toml.write_text("port = = 1")
@@ -295,8 +309,8 @@ class TestIsolation:
         assert server.stop() == 0
         assert left_behind(server.data_dir) == []
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide the control groups")
     def test_strict_refuses_where_something_is_not_enforced_and_lists_it(self, tmp_path: Path) -> None:
+        require("root", os.geteuid() == 0, "only root can hide the control groups: run it as root")
         data = tmp_path / "data"
         said = refused(
             *("--port", "0", "--no-s3", "--data-dir", str(data)),
@@ -308,6 +322,26 @@ class TestIsolation:
         assert any(line.startswith("  memory: ") for line in rest), said
         assert not any(line.startswith("  namespaces: ") for line in rest), said
         assert left_behind(data) == []
+
+    def test_without_namespaces_it_refuses_and_none_is_the_way_to_run_all_the_same(
+        self, own_server: Start, tmp_path: Path
+    ) -> None:
+        """In a user namespace where nobody may make another one: what a hardened host is to everybody."""
+        none = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+        require_user_namespaces()
+        through = ("unshare", "-U", "-r", "sh", "-c", none)
+        data = tmp_path / "hardened"
+        said = refused("--port", "0", "--no-s3", "--data-dir", str(data), through=through)
+        error = said[said.index("error:") :]
+        assert error.startswith("error: this machine cannot isolate functions (")
+        assert "OSError: [Errno 28] unshare: No space left on device" in error
+        assert "Allow user namespaces (sysctl user.max_user_namespaces" in error
+        assert error.endswith("or set LAMBENT_ISOLATION=none to run without isolation")
+        assert len(error.splitlines()) == 1
+        assert left_behind(data) == []
+
+        server = own_server("--no-s3", environment={"LAMBENT_ISOLATION": "none"}, through=through)
+        assert Functions(server).run(HELLO) == "hello"
 
 
 class TestStopping:

@@ -303,8 +303,8 @@ async def test_another_version_is_installed_by_pip_and_runs(
     require("another Python", others, f"only {OWN} is on this machine; install another one, as by pyenv or uv")
     minor = others[0] if which == "oldest" else others[-1]
     name = f"python3.{minor}"
-    if which == "newest" and len(others) == 1:
-        pytest.skip(f"{name} is the only other one")
+    more = which == "oldest" or len(others) > 1
+    require("another Python", more, f"{name} is the only other one; install another one, as by pyenv or uv")
     problem, _ = runtimes.problem(name)
     assert problem is not None
     assert f"lambent runtimes install {name}" in problem
@@ -329,8 +329,8 @@ async def test_another_version_is_installed_by_pip_and_runs(
     assert answer == [str(started.runtime_dir / "boto3/__init__.py"), [3, minor]]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs a user who cannot read ours")
 def test_the_folder_is_readable_by_the_user_that_functions_run_as(runtimes: Runtimes) -> None:
+    require("root", os.geteuid() == 0, "functions of an ordinary user's run as that user: run it as root")
     folder = runtimes.command(OWN, "a.b").runtime_dir
     for path in (folder, *folder.rglob("*")):
         need = 0o005 if path.is_dir() else 0o004

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from driver_support import Spec, ended, read_line, spec_maker
+from support import require
 
 from lambent.executor.drivers.base import DriverConfig, Exit, Limits, Sandbox
 from lambent.executor.drivers.sandbox import cgroups, ephemeral
@@ -25,7 +26,6 @@ from lambent.executor.drivers.sandbox.running import RunningSandbox
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Enforcement
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the host lets nobody else do this")
 INSTANCE = f"test-{os.getpid()}"
 
 
@@ -54,8 +54,8 @@ async def output_of(driver: SandboxDriver, spec: Spec, code: str, **changes: obj
     return line
 
 
-def enforced(driver: SandboxDriver, name: str) -> bool:
-    return next(one for one in driver.enforcement() if one.name == name).enforced
+def entry(driver: SandboxDriver, name: str) -> Enforcement:
+    return next(one for one in driver.enforcement() if one.name == name)
 
 
 def spawner_of(driver: SandboxDriver) -> int:
@@ -232,8 +232,9 @@ async def test_a_full_tmp_gives_enospc_and_not_an_out_of_memory(driver: SandboxD
         except OSError as error:
             print(errno.errorcode[error.errno], 250 << 20 <= size <= 262 << 20, flush=True)
     """
-    if enforced(driver, "memory") and "tmpfs" in str(driver.enforcement()):
-        pytest.skip("a tmpfs counts as memory here, as `enforcement` says")
+    memory, tmp = entry(driver, "memory"), entry(driver, "/tmp size")
+    apart = not memory.enforced or "tmpfs" not in tmp.how
+    require("enforced /tmp size", apart, f"{tmp.how}. {tmp.advice}")
     assert await output_of(driver, spec, code, memory_mb=128, ephemeral_mb=256) == "ENOSPC True"
 
 
@@ -258,8 +259,8 @@ async def test_processes_are_limited(tmp_path: Path, spec: Spec) -> None:
 
 
 async def test_cpu_time_follows_memory_once_init_is_over(driver: SandboxDriver, spec: Spec) -> None:
-    if not enforced(driver, "cpu"):
-        pytest.skip("this host does not limit CPU, as `enforcement` says")
+    cpu = entry(driver, "cpu")
+    require("enforced cpu", cpu.enforced, f"{cpu.how}. {cpu.advice}")
     code = """
         import signal, time
         print("up", flush=True)
@@ -280,8 +281,8 @@ async def test_cpu_time_follows_memory_once_init_is_over(driver: SandboxDriver, 
 async def test_a_start_that_would_fill_the_disk_is_refused(
     driver: SandboxDriver, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not driver._abilities.images:
-        pytest.skip("no images on this host, so no disk to fill")
+    tmp = entry(driver, "/tmp size")
+    require("enforced /tmp size", driver._abilities.images, f"{tmp.how}. {tmp.advice}")
     monkeypatch.setattr(ephemeral, "_KEEP_FREE_SHARE", 1.0)
     with pytest.raises(ServiceException, match="no room for 16 MB of /tmp"):
         await driver.start(spec("pass"))
@@ -452,8 +453,8 @@ async def test_each_environment_has_a_uid_of_its_own_while_it_lives(tmp_path: Pa
         await driver.close()
 
 
-@root_only
 async def test_cgroups_that_an_earlier_run_left_are_emptied_and_removed(tmp_path: Path) -> None:
+    require("root", os.geteuid() == 0, "only root can make control groups here: run it as root")
     tree = cgroups.find(INSTANCE)
     groups = tree.make("left", cgroups.Quotas(64 << 20, 10))
     sleeper = subprocess.Popen(["sleep", "600"])

@@ -30,6 +30,7 @@ ABSENT = "the bundled S3 server is not installed (pip install 'lambent[s3]')"
 # Any key would do; these are what functions get who were given none.
 PLACEHOLDER_KEY_ID = "lambent"
 PLACEHOLDER_SECRET = "lambent"
+PLACEHOLDER_TOKEN = "lambent"
 _PORTS = (
     "s3",
     "s3.grpc",

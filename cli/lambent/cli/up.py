@@ -22,7 +22,7 @@ from lambent.cli.client import Failed, err, read_settings, say, url_of
 from lambent.cli.descriptors import raise_limit
 from lambent.cli.doctor import not_enforced
 from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
-from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET
+from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET, PLACEHOLDER_TOKEN
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts
 from lambent.cli.wiring_events import redis_memory_mb
@@ -177,7 +177,7 @@ class Up:
                 settings.function_aws_secret_access_key.get_secret_value(),
                 token.get_secret_value() if token is not None else None,
             )
-        return Credentials(PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET)
+        return Credentials(PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET, PLACEHOLDER_TOKEN)
 
     def _place(self, folder: DataFolder, url: str, redis_url: str, s3_url: str | None, relay: Path) -> Place:
         endpoints = endpoint_urls(os.environ)

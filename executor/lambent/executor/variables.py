@@ -48,6 +48,7 @@ def build(
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
     }
+    # Long-lived keys have none, and a made-up one would make them invalid.
     if credentials.session_token:
         reserved["AWS_SESSION_TOKEN"] = credentials.session_token
     if "AWS_EXECUTION_ENV" in runtime:

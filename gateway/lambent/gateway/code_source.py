@@ -19,6 +19,7 @@ from lambent.kernel.loopback import proxies_for
 MAX_BYTES = 262_144_000  # a zip that is larger than its unzipped bytes may be can't be valid
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
+_NO_SUCH_VERSION = "The specified version does not exist."  # S3's own words
 
 FetchS3 = Callable[[str, str, str | None], Awaitable[bytes]]
 
@@ -89,8 +90,7 @@ class _Source:
         except ClientError as error:
             details = error.response.get("Error", {})
             raise InvalidParameterValueException(
-                f"Error occurred while GetObject. S3 Error Code: {details.get('Code', 'Unknown')}. "
-                f"S3 Error Message: {details.get('Message', str(error))}"
+                _failed(details.get("Code", "Unknown"), details.get("Message", str(error)))
             ) from None
         except NoCredentialsError:
             raise InvalidParameterValueException(
@@ -117,8 +117,12 @@ class _Source:
         asked = {"Bucket": bucket, "Key": key}
         if version is not None:
             asked["VersionId"] = version
-        body = self._client.get_object(**asked)["Body"]
+        answer = self._client.get_object(**asked)
+        body = answer["Body"]
         try:
+            # A bucket without versioning may answer with the one object that it has, whatever was asked for.
+            if version not in (None, answer.get("VersionId", "null")):
+                raise InvalidParameterValueException(_failed("NoSuchVersion", _NO_SUCH_VERSION))
             # One byte more than allowed tells "too large" without trusting a header.
             data: bytes = body.read(self._max_bytes + 1)
         finally:
@@ -129,6 +133,10 @@ class _Source:
                 f"s3://{bucket}/{key} is larger than that already."
             )
         return data
+
+
+def _failed(code: str, message: str) -> str:
+    return f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"
 
 
 def _boto3_client(access: S3Access) -> Any:

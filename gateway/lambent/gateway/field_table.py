@@ -22,6 +22,10 @@ def _delivered(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_outcomes.py::test_{name}")
 
 
+def _from_s3(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_code_from_s3.py::test_code_is_{name}")
+
+
 _FUNCTION_NAME = _handled("a_function_may_be_named_in_every_form")
 _QUALIFIER = Refused(
     "published versions and aliases are not built, so only $LATEST exists. Leave Qualifier out.",
@@ -51,9 +55,9 @@ _LAYER_MARKER = _enforced("marker_and_max_items_of_layers")
 
 _CODE: Fields = {
     "ZipFile": _enforced("zip_file"),
-    "S3Bucket": _handled("code_comes_from_s3_by_version"),
-    "S3Key": _handled("code_comes_from_s3_by_version"),
-    "S3ObjectVersion": _handled("code_comes_from_s3_by_version"),
+    "S3Bucket": _from_s3("an_object"),
+    "S3Key": _from_s3("an_object"),
+    "S3ObjectVersion": _from_s3("a_version_of_an_object"),
     "S3ObjectStorageMode": _STORAGE_MODE,
 }
 _FUNCTION_CODE: Fields = {**_CODE, "ImageUri": _IMAGE_URI, "SourceKMSKeyArn": _KMS}

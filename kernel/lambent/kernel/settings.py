@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 # Variables that are read elsewhere: the endpoint of the commands, the toml file's name.
 _OTHER_VARIABLES = ("LAMBENT_CONFIG", "LAMBENT_ENDPOINT")
+_KEYS = "LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SECRET_ACCESS_KEY"
 _TEST_VARIABLES = "LAMBENT_TEST_"
 # `redis+streams://` is the form of the event queue's transport; the stores take the plain one.
 _STREAMS_FORMS = (
@@ -129,12 +130,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The server's own log."
     )
-    function_aws_access_key_id: str | None = Field(default=None, description="Key id that functions get.")
+    function_aws_access_key_id: str | None = Field(
+        default=None, description="Key id that functions get, with the secret key; unset: placeholders."
+    )
     function_aws_secret_access_key: SecretStr | None = Field(
-        default=None, description="Secret key that functions get."
+        default=None, validate_default=True, description="Secret key that functions get."
     )
     function_aws_session_token: SecretStr | None = Field(
-        default=None, description="Session token that functions get."
+        default=None, description="Session token that functions get with these keys; unset: none."
     )
     shards: int = Field(
         default=16, ge=1, le=256, description="Slices of the key space; fixed at a store's first start."
@@ -163,6 +166,21 @@ class Settings(BaseSettings):
                 or not parts.hostname
             ):
                 raise ValueError(f"{url} is not a URL with a host, as http://127.0.0.1:8000")
+        return value
+
+    @field_validator("function_aws_secret_access_key")
+    @classmethod
+    def _both(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # Half of a pair would be passed over, and functions would get placeholders.
+        if bool(value) != bool(info.data.get("function_aws_access_key_id")):
+            raise ValueError(f"set both {_KEYS}, or neither")
+        return value
+
+    @field_validator("function_aws_session_token")
+    @classmethod
+    def _of_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value and not info.data.get("function_aws_access_key_id"):
+            raise ValueError(f"a token is of no use without its keys: set {_KEYS} too")
         return value
 
     @field_validator("redis_url")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import require
 
 from lambent.executor.runtimes import interpreters as interpreters_module
 from lambent.executor.runtimes import names, packages
@@ -388,9 +389,9 @@ def test_an_interpreter_that_functions_could_not_use_is_rejected(
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.skipif(os.geteuid() != 0, reason="as root functions run as another user")
 @pytest.mark.parametrize("closed", ["py", "py/bin", "py/bin/python3.12", "py/lib/python3.12/os.py"])
 def test_as_root_an_interpreter_that_others_cannot_read_is_rejected(tmp_path: Path, closed: str) -> None:
+    require("root", os.geteuid() == 0, "only root's functions run as another user: run it as root")
     tmp_path.chmod(0o700)  # above the bound folder: does not matter
     assert isinstance(judged(tmp_path), Interpreter)
     judge = interpreters_module._unreadable

@@ -15,10 +15,11 @@ from lambent.kernel.errors import InvalidParameterValueException
 
 
 class FakeS3:
-    """A client whose one object is `data`, or which raises."""
+    """A client whose one object is `data`, or which raises. A bucket without versioning (`version` is None)
+    answers with it whatever version is asked for, as SeaweedFS does."""
 
-    def __init__(self, data: bytes = b"", failure: Exception | None = None) -> None:
-        self.data, self.failure = data, failure
+    def __init__(self, data: bytes = b"", failure: Exception | None = None, version: str | None = None) -> None:
+        self.data, self.failure, self.version = data, failure, version
         self.asked: list[Mapping[str, str]] = []
         self.made_for: list[S3Access] = []
         self.bodies: list[io.BytesIO] = []
@@ -32,7 +33,8 @@ class FakeS3:
         if self.failure is not None:
             raise self.failure
         self.bodies.append(io.BytesIO(self.data))
-        return {"Body": self.bodies[-1]}
+        answer = {"Body": self.bodies[-1]}
+        return answer if self.version is None else {**answer, "VersionId": self.version}
 
 
 async def message_of(failure: Exception, environment: Mapping[str, str] | None = None) -> str:
@@ -45,7 +47,7 @@ async def message_of(failure: Exception, environment: Mapping[str, str] | None =
 
 
 async def test_an_object_is_read_with_one_client() -> None:
-    s3 = FakeS3(b"zip")
+    s3 = FakeS3(b"zip", version="v1")
     fetch = make_fetch_s3(S3Access("us-east-1"), environment={}, make_client=s3.make)
     assert await fetch("bucket", "key", None) == b"zip"
     assert await fetch("bucket", "key", "v1") == b"zip"
@@ -55,6 +57,24 @@ async def test_an_object_is_read_with_one_client() -> None:
     ]
     assert len(s3.made_for) == 1
     assert all(body.closed for body in s3.bodies)
+
+
+@pytest.mark.parametrize(("version", "held"), [("v1", None), ("v1", "v2"), ("null", "v2"), ("v1", "null")])
+async def test_an_answer_with_another_version_is_no_such_version(version: str, held: str | None) -> None:
+    s3 = FakeS3(b"zip", version=held)
+    fetch = make_fetch_s3(S3Access("us-east-1"), environment={}, make_client=s3.make)
+    with pytest.raises(InvalidParameterValueException) as caught:
+        await fetch("b", "k", version)
+    assert caught.value.message == (
+        "Error occurred while GetObject. S3 Error Code: NoSuchVersion. "
+        "S3 Error Message: The specified version does not exist."
+    )
+    assert s3.bodies[0].closed
+
+
+async def test_the_object_of_a_bucket_without_versioning_has_the_version_null() -> None:
+    fetch = make_fetch_s3(S3Access("us-east-1"), environment={}, make_client=FakeS3(b"zip").make)
+    assert await fetch("b", "k", "null") == b"zip"
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,37 @@ def test_the_data_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_secrets_are_not_shown() -> None:
-    settings = Settings(function_aws_secret_access_key="hush")  # type: ignore[arg-type]
-    assert "hush" not in repr(settings)
+    keys = {"function_aws_access_key_id": "id", "function_aws_secret_access_key": "hush"}
+    assert "hush" not in repr(Settings(**keys))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "ok"),
+    [
+        ("", True),
+        ("id", False),
+        ("secret", False),
+        ("id secret", True),
+        ("token", False),
+        ("id token", False),
+        ("secret token", False),
+        ("id secret token", True),
+    ],
+)
+def test_the_keys_of_functions_are_set_together(given: str, ok: bool) -> None:
+    names = {
+        "id": "function_aws_access_key_id",
+        "secret": "function_aws_secret_access_key",
+        "token": "function_aws_session_token",
+    }
+    settings: dict[str, str] = {names[each]: "hush" for each in given.split()}
+    if ok:
+        Settings(**settings)  # type: ignore[arg-type]
+        return
+    with pytest.raises(
+        ValidationError, match="LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SEC"
+    ):
+        Settings(**settings)  # type: ignore[arg-type]
 
 
 def test_the_default_folder_of_a_user_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

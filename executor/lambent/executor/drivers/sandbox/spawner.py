@@ -12,7 +12,7 @@ a loop around one system call in machine code, not a forked interpreter: 4 KiB o
 Started by the driver as a plain interpreter without site-packages and environment; standard library only.
 Requests: {} with [body, channel, output]; body as `contain.run` and `rootfs.complete` read it. Answers:
 {"spawner": pid} with a pidfd, {"ready": ...}, {"exited": id, "status": wait status} once nothing of the
-environment is left, {"fatal": text}.
+environment is left, {"fatal": text, "traceback": text}.
 """
 
 import gc
@@ -230,8 +230,9 @@ def main(descriptor: int, folder: str, rootless: bool) -> None:
         sys_.mount(None, "/", None, sys_.MS_REC | sys_.MS_SLAVE)
         sys_.mount("lambent", folder, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=4m,mode=700")
         Spawner(control, folder).serve()
-    except BaseException:
-        wire.send(control, {"fatal": traceback.format_exc()})
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        wire.send(control, {"fatal": text, "traceback": traceback.format_exc()})
         os._exit(1)
     os._exit(0)
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lambent.executor.drivers.sandbox import wire
@@ -38,6 +38,13 @@ async def next_message(end: socket.socket) -> tuple[dict[str, object], list[int]
                 await readable
             finally:
                 loop.remove_reader(end.fileno())
+
+
+def _last_line(said: int) -> str:
+    """Of what it wrote to standard error: of a traceback, the error itself."""
+    text = os.pread(said, 65_536, 0).decode(errors="replace").strip()
+    _log.debug("The spawner ended before it was ready.", said=text)
+    return text.rpartition("\n")[2] or "it ended"
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
@@ -92,8 +99,7 @@ class SpawnerProcess:
                 ready = await self._read_until_ready()
             await asyncio.to_thread(process.wait)
             if not ready:
-                text = self._failure or os.pread(said, 4096, 0).decode(errors="replace")
-                raise ServiceException(f"the spawner does not start: {text.strip() or 'it ended'}")
+                raise ServiceException(f"the spawner does not start: {self._failure or _last_line(said)}")
         except BaseException:
             self._close_descriptors()
             raise
@@ -130,9 +136,13 @@ class SpawnerProcess:
             elif "ready" in message:
                 ready = True
             else:
-                self._failure = str(message.get("fatal", message))
+                self._failed(message)
                 return False
         return True
+
+    def _failed(self, message: Mapping[str, object]) -> None:
+        self._failure = str(message.get("fatal", message))
+        _log.debug("The spawner failed.", traceback=message.get("traceback"))
 
     def start(self, body: int, channel: int, output: int) -> None:
         """Asks for an environment; the rest comes over `channel`. Raises ServiceException."""
@@ -156,7 +166,7 @@ class SpawnerProcess:
             if "exited" in message:
                 self._exited(str(message["exited"]), int(message["status"]))
             else:
-                self._failure = str(message.get("fatal", message))
+                self._failed(message)
 
     def _lost(self) -> None:
         _log.error("The spawner died, and every environment with it.", failure=self._failure)
