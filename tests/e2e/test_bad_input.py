@@ -402,8 +402,35 @@ def test_an_arn_of_elsewhere(functions: Functions, canary: str) -> None:
 @pytest.mark.parametrize("qualifier", ["7", "live"])
 def test_a_qualifier_that_names_nothing(functions: Functions, canary: str, qualifier: str) -> None:
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{canary}:{qualifier}"
-    status, code, said = refused(functions.aws.invoke, FunctionName=f"{canary}:{qualifier}")
-    assert (status, code, said) == (404, "ResourceNotFoundException", f"Function not found: {arn}")
+    aws = functions.aws
+    for call in (aws.invoke, aws.get_function, aws.get_function_configuration):
+        for named in (
+            {"FunctionName": f"{canary}:{qualifier}"},
+            {"FunctionName": canary, "Qualifier": qualifier},
+        ):
+            assert refused(call, **named) == (404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def test_an_alias_and_latest_cannot_be_deleted(functions: Functions, canary: str) -> None:
+    for qualifier, said in (
+        ("live", "Deletion of aliases is not currently supported."),
+        ("$LATEST", "$LATEST version cannot be deleted without deleting the function."),
+    ):
+        for named in (
+            {"FunctionName": f"{canary}:{qualifier}"},
+            {"FunctionName": canary, "Qualifier": qualifier},
+        ):
+            refusal = refused(functions.aws.delete_function, **named)
+            assert refusal == (400, "InvalidParameterValueException", said)
+
+
+def test_a_request_id_that_is_no_uuid(server: Server, canary: str) -> None:
+    path, wrong = INVOKE.format(canary), "The x-amzn-RequestId header must be a valid UUID."
+    for value in ("nonsense", "", "0" * 32, "{00000000-0000-4000-8000-000000000000}"):
+        refusal = raw(server, "POST", path, b"{}", **{"x-amzn-RequestId": value})
+        assert refusal == (400, "InvalidRequestContentException", wrong)
+    status, _, _ = request(server, "POST", path, b"{}", {"x-amzn-RequestId": str(uuid.uuid4())})
+    assert status == 200
 
 
 def test_two_qualifiers_that_differ(functions: Functions, canary: str) -> None:

@@ -9,7 +9,6 @@ import binascii
 import functools
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic_core import from_json
 
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
+from lambent.gateway.trace import trace_of
 from lambent.kernel import metrics
 from lambent.kernel.arn import LATEST, function_arn, parse_function
 from lambent.kernel.errors import (
@@ -45,12 +45,6 @@ class Invoked:
     executed_version: str | None = None
     log_result: bytes | None = None
     trace_id: str | None = None
-
-
-def new_trace_id() -> str:
-    """An X-Ray header that is not sampled: AWS makes one where the caller sent none."""
-    noise = os.urandom(20).hex()
-    return f"Root=1-{int(time.time()):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
 
 
 def _read_json(payload: bytes) -> None:
@@ -100,7 +94,7 @@ class Invoker:
             )
         if kind == "DryRun":
             return Invoked(204, executed_version=target.version)
-        trace = trace_id or new_trace_id()
+        trace = trace_of(trace_id)
         if kind == "Event":
             await self._publish(target, qualifier, payload, request_id, trace)
             return Invoked(202, executed_version=None)
