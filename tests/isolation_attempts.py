@@ -152,6 +152,16 @@ def datagram(host: str, port: int, family: str = "AF_INET") -> str:
         return one.recv(100).decode()
 
 
+def look_up(server: str, name: str) -> str:
+    """Asks a resolver for the address of a name, past the C library; the last four bytes of its answer."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.settimeout(1.5)
+        one.connect((server, 53))
+        one.send(b"\x12\x34\1\0\0\1" + bytes(6) + labels + b"\0\0\1\0\1")
+        return socket.inet_ntoa(one.recv(512)[-4:])
+
+
 def connect_unix(path: str) -> str:
     """`path` begins with @ for an abstract name."""
     with socket.socket(socket.AF_UNIX) as one:
@@ -360,7 +370,8 @@ def handler(event: Any, context: Any) -> Any:
 
 
 if __name__ == "__main__":
-    # The host's side, in mounts and a host name of its own, so that what succeeds there changes nothing.
-    calls.call("unshare", 0x00020000 | 0x04000000)
-    calls.call("mount", 0, b"/", 0, 0x44000, 0)
+    if os.geteuid() == 0:
+        # The host's side, in mounts and a host name of its own, so that what succeeds there changes nothing.
+        calls.call("unshare", 0x00020000 | 0x04000000)
+        calls.call("mount", 0, b"/", 0, 0x44000, 0)
     json.dump(run(json.load(sys.stdin)), sys.stdout)

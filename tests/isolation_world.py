@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from running import Functions
 from support import require
 
 _HERE = Path(__file__).parent
+_SOMEBODY = 64_321
 CODE = {
     "app.py": (_HERE / "isolation_attempts.py").read_bytes(),
     "isolation_calls.py": (_HERE / "isolation_calls.py").read_bytes(),
@@ -28,11 +29,12 @@ def need_root() -> None:
     )
 
 
-def on_host(attempts: Attempts, *, network_of: int | None = None) -> Outcomes:
-    """What the attempts do on the host, as root; `network_of`: in the network of the process with this pid."""
+def on_host(attempts: Attempts, *, network_of: int | None = None, through: Sequence[str] = ()) -> Outcomes:
+    """What the attempts do on the host, as whoever runs the tests; `network_of`: in the network of the process
+    with this pid; `through`: a command that becomes it, as that of `ordinary_user`."""
     enter = ["nsenter", "-t", str(network_of), "-n"] if network_of is not None else []
     ran = subprocess.run(
-        [*enter, sys.executable, str(_HERE / "isolation_attempts.py")],
+        [*through, *enter, sys.executable, str(_HERE / "isolation_attempts.py")],
         input=json.dumps(attempts).encode(),
         stdout=subprocess.PIPE,
         timeout=90,
@@ -53,6 +55,28 @@ def inside(functions: Functions, attempts: Attempts, **members: Any) -> Outcomes
         return outcomes
     finally:
         functions.aws.delete_function(FunctionName=name)
+
+
+def ordinary_user() -> tuple[int, tuple[str, ...]]:
+    """(uid, command that becomes it) of an ordinary user: whoever runs the tests, or, where that is root,
+    a uid that nobody else has, shown the interpreter and the clone."""
+    if os.geteuid() != 0:
+        return os.geteuid(), ()
+    became = (
+        sys.executable,
+        str(_HERE / "as_user.py"),
+        str(_SOMEBODY),
+        sys.base_prefix,
+        str(_HERE.parent),
+        "--",
+    )
+    tried = subprocess.run(
+        [*became, sys.executable, "-c", "import lambent.cli"], capture_output=True, text=True
+    )
+    require(
+        "another user", tried.returncode == 0, f"the interpreter does not run as one: {tried.stderr[-500:]}"
+    )
+    return _SOMEBODY, became
 
 
 def halves(value: bytes) -> list[str]:

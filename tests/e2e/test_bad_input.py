@@ -5,54 +5,22 @@ AWS: the exceptions of each operation, and "Lambda quotas".
 """
 
 import base64
-import io
 import json
 import os
 import re
 import socket
-import stat
-import struct
 import threading
-import time
 import uuid
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import ECHO, INVOKE, create, eventually, raw, refused
 from residue import Residue
 from running import ROLE, RUNTIME, Functions, Server, request, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-
-INVOKE = "/2015-03-31/functions/{}/invocations"
-NOT_A_ZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
-TOO_LARGE = "Unzipped size must be smaller than 262144000 bytes"
-ECHO = "def handler(event, context):\n    return event\n"
-Refusal = tuple[int, str, str]
-
-
-def refused(call: Callable[..., Any], *args: Any, **members: Any) -> Refusal:
-    """Status, exception and message of a call that must fail."""
-    with pytest.raises(ClientError) as caught:
-        call(*args, **members)
-    answer = caught.value.response
-    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"], answer["Error"]["Message"]
-
-
-def raw(server: Server, method: str, path: str, body: Any = None, **headers: str) -> Refusal:
-    """As `refused`, by plain HTTP."""
-    status, got, content = request(server, method, path, body, headers)
-    assert b"Traceback" not in content and b".py" not in content, content
-    answer = json.loads(content or b"{}")
-    assert "x-amzn-requestid" in got
-    return status, got.get("x-amzn-errortype", ""), answer.get("message") or answer.get("Message") or ""
-
-
-def create(functions: Functions, archive: bytes, **members: Any) -> Any:
-    given = {"FunctionName": f"bad-{uuid.uuid4().hex[:8]}", "Runtime": RUNTIME, "Handler": "app.handler"}
-    return functions.aws.create_function(Role=ROLE, Code={"ZipFile": archive}, **{**given, **members})
 
 
 def test_what_is_left_would_be_seen(server: Server, functions: Functions) -> None:
@@ -69,117 +37,6 @@ def test_what_is_left_would_be_seen(server: Server, functions: Functions) -> Non
         assert {"cgroup", "link", "loop", "1"} <= kinds, "and open descriptors"
 
 
-# ---- archives ------------------------------------------------------------------------------------------------
-
-
-def entry(name: str, content: bytes, mode: int) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("app.py", ECHO)
-        info = zipfile.ZipInfo(name)
-        info.external_attr = mode << 16
-        info.create_system = 3
-        archive.writestr(info, content)
-    return buffer.getvalue()
-
-
-def bomb(size: int) -> bytes:
-    """`size` zeros, which deflate to a thousandth."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("zeros", "w") as file:
-            for _ in range(size >> 20):
-                file.write(bytes(1 << 20))
-            file.write(bytes(size & ((1 << 20) - 1)))
-    return buffer.getvalue()
-
-
-def lying(archive: bytes, claimed: int) -> bytes:
-    """Every header says that the entry has `claimed` bytes."""
-    data = bytearray(archive)
-    data[22:26] = struct.pack("<I", claimed)
-    at = data.rfind(b"PK\1\2")
-    data[at + 24 : at + 28] = struct.pack("<I", claimed)
-    return bytes(data)
-
-
-def truncated() -> bytes:
-    whole = zipped({"app.py": ECHO, "more": b"x" * 1000})
-    return whole[: len(whole) // 2]
-
-
-def flipped() -> bytes:
-    """One byte of the data is wrong, so its checksum is."""
-    data = bytearray(zipped({"app.py": ECHO * 20}))
-    data[60] ^= 0xFF
-    return bytes(data)
-
-
-ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
-    "no zip at all": (lambda: b"this is no zip", NOT_A_ZIP),
-    "cut off": (truncated, NOT_A_ZIP),
-    "a flipped byte": (flipped, NOT_A_ZIP),
-    "no entries": (lambda: zipped({}), "Uploaded file must be a non-empty zip"),
-    "no bytes": (lambda: b"", "Uploaded file must be a non-empty zip"),
-    "parent folder": (
-        lambda: zipped({"../evil.py": ECHO}),
-        "Could not unzip uploaded file. The entry ../evil.py lies outside the archive.",
-    ),
-    "parent folder inside": (
-        lambda: zipped({"a/../../evil.py": ECHO}),
-        "Could not unzip uploaded file. The entry a/../../evil.py lies outside the archive.",
-    ),
-    "absolute name": (
-        lambda: zipped({"/etc/evil": b"x"}),
-        "Could not unzip uploaded file. The entry /etc/evil has an absolute name.",
-    ),
-    "symlink to an absolute path": (
-        lambda: entry("link", b"/etc/shadow", stat.S_IFLNK | 0o777),
-        "Could not unzip uploaded file. ",
-    ),
-    "symlink out": (
-        lambda: entry("link", b"../../etc/shadow", stat.S_IFLNK | 0o777),
-        "Could not unzip uploaded file. ",
-    ),
-    "device": (
-        lambda: entry("null", b"", stat.S_IFCHR | 0o666),
-        "Could not unzip uploaded file. null is neither a file, a folder nor a symlink.",
-    ),
-    "bomb": (lambda: bomb(262_144_001), TOO_LARGE),
-    "bomb whose headers lie": (lambda: lying(bomb(262_144_001), 1000), TOO_LARGE),
-    "headers that lie a little": (lambda: lying(bomb(1 << 20), 1000), NOT_A_ZIP),
-}
-
-
-@pytest.mark.parametrize("kind", ARCHIVES)
-def test_a_bad_archive_is_no_function(functions: Functions, kind: str) -> None:
-    make, message = ARCHIVES[kind]
-    status, code, said = refused(create, functions, make())
-    assert (status, code) == (400, "InvalidParameterValueException")
-    assert said == message or (message.endswith(" ") and said.startswith(message)), said
-
-
-@pytest.mark.parametrize("kind", ["cut off", "parent folder"])
-def test_a_bad_archive_is_no_update_and_no_layer(functions: Functions, kind: str) -> None:
-    make, message = ARCHIVES[kind]
-    name = functions.create(ECHO)
-    wanted = (400, "InvalidParameterValueException", message)
-    assert refused(functions.aws.update_function_code, FunctionName=name, ZipFile=make()) == wanted
-    assert functions.invoke(name, 1).result == 1, "what ran before runs on"
-    layer = functions.aws.publish_layer_version
-    assert refused(layer, LayerName="bad", Content={"ZipFile": make()}) == wanted
-    assert functions.aws.list_layer_versions(LayerName="bad")["LayerVersions"] == []
-
-
-def test_code_and_layers_together_have_the_same_bound(functions: Functions) -> None:
-    half = functions.aws.publish_layer_version(LayerName="half", Content={"ZipFile": bomb(200 << 20)})
-    try:
-        status, code, said = refused(create, functions, bomb(100 << 20), Layers=[half["LayerVersionArn"]])
-        assert (status, code, said) == (400, "InvalidParameterValueException", TOO_LARGE)
-    finally:
-        functions.aws.delete_layer_version(LayerName="half", VersionNumber=half["Version"])
-
-
 # ---- payloads ------------------------------------------------------------------------------------------------
 
 
@@ -194,8 +51,9 @@ def test_a_payload_of_six_megabytes_passes_and_one_byte_more_does_not(
         "6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
     )
     # What is far over it isn't even read.
-    status, code, said = refused(functions.aws.invoke, FunctionName=canary, Payload=largest * 2)
-    assert (status, code) == (413, "RequestEntityTooLargeException")
+    wanted = "Request must be smaller than 6291556 bytes for the InvokeFunction operation"
+    refusal = refused(functions.aws.invoke, FunctionName=canary, Payload=largest * 2)
+    assert refusal == (413, "RequestEntityTooLargeException", wanted)
 
 
 def test_an_event_of_one_megabyte_passes_and_one_byte_more_does_not(functions: Functions) -> None:
@@ -234,10 +92,32 @@ def test_a_payload_may_hold_every_character(functions: Functions, canary: str) -
     assert functions.invoke(canary, deep).result == deep
 
 
-@pytest.mark.parametrize("context", ["no base64!", base64.b64encode(b"no json").decode(), "W10=", "e30" * 2000])
+def context_of(length: int) -> str:
+    """A client context that is right, of so many characters of Base64."""
+    frame = len(json.dumps({"custom": {"k": ""}}))
+    text = json.dumps({"custom": {"k": "x" * (length * 3 // 4 - frame)}})
+    encoded = base64.b64encode(text.encode()).decode()
+    assert len(encoded) == length
+    return encoded
+
+
+@pytest.mark.parametrize(
+    "context",
+    ["no base64!", base64.b64encode(b"no json").decode(), "W10=", context_of(3584)],
+    ids=["no Base64", "no JSON", "a list", "too long"],
+)
 def test_a_client_context_that_is_none(functions: Functions, canary: str, context: str) -> None:
-    status, code, _ = refused(functions.aws.invoke, FunctionName=canary, ClientContext=context)
-    assert (status, code) == (400, "InvalidRequestContentException")
+    wanted = "Client context must be a valid Base64-encoded JSON object."
+    refusal = refused(functions.aws.invoke, FunctionName=canary, ClientContext=context)
+    assert refusal == (400, "InvalidRequestContentException", wanted)
+
+
+def test_a_client_context_of_the_largest_size_arrives(functions: Functions) -> None:
+    """AWS: 3583 characters, of which Base64 has a multiple of four."""
+    name = functions.create("def handler(event, context):\n    return context.client_context.custom['k']\n")
+    largest = context_of(3580)
+    given = json.loads(base64.b64decode(largest))["custom"]["k"]
+    assert functions.invoke(name, ClientContext=largest).result == given
 
 
 # ---- callers that go away ------------------------------------------------------------------------------------
@@ -402,8 +282,35 @@ def test_an_arn_of_elsewhere(functions: Functions, canary: str) -> None:
 @pytest.mark.parametrize("qualifier", ["7", "live"])
 def test_a_qualifier_that_names_nothing(functions: Functions, canary: str, qualifier: str) -> None:
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{canary}:{qualifier}"
-    status, code, said = refused(functions.aws.invoke, FunctionName=f"{canary}:{qualifier}")
-    assert (status, code, said) == (404, "ResourceNotFoundException", f"Function not found: {arn}")
+    aws = functions.aws
+    for call in (aws.invoke, aws.get_function, aws.get_function_configuration):
+        for named in (
+            {"FunctionName": f"{canary}:{qualifier}"},
+            {"FunctionName": canary, "Qualifier": qualifier},
+        ):
+            assert refused(call, **named) == (404, "ResourceNotFoundException", f"Function not found: {arn}")
+
+
+def test_an_alias_and_latest_cannot_be_deleted(functions: Functions, canary: str) -> None:
+    for qualifier, said in (
+        ("live", "Deletion of aliases is not currently supported."),
+        ("$LATEST", "$LATEST version cannot be deleted without deleting the function."),
+    ):
+        for named in (
+            {"FunctionName": f"{canary}:{qualifier}"},
+            {"FunctionName": canary, "Qualifier": qualifier},
+        ):
+            refusal = refused(functions.aws.delete_function, **named)
+            assert refusal == (400, "InvalidParameterValueException", said)
+
+
+def test_a_request_id_that_is_no_uuid(server: Server, canary: str) -> None:
+    path, wrong = INVOKE.format(canary), "The x-amzn-RequestId header must be a valid UUID."
+    for value in ("nonsense", "", "0" * 32, "{00000000-0000-4000-8000-000000000000}"):
+        refusal = raw(server, "POST", path, b"{}", **{"x-amzn-RequestId": value})
+        assert refusal == (400, "InvalidRequestContentException", wrong)
+    status, _, _ = request(server, "POST", path, b"{}", {"x-amzn-RequestId": str(uuid.uuid4())})
+    assert status == 200
 
 
 def test_two_qualifiers_that_differ(functions: Functions, canary: str) -> None:
@@ -556,160 +463,3 @@ def test_every_violation_is_in_one_message(server: Server) -> None:
     assert (status, code) == (400, "ValidationException")
     assert said.startswith("3 validation errors detected: ")
     assert "Value null at 'role' failed to satisfy constraint: Member must not be null" in said
-
-
-# ---- the protocol --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "operation"),
-    [
-        ("POST", "/2015-03-31/functions/{}/versions", "PublishVersion"),
-        ("GET", "/2015-03-31/functions/{}/aliases", "ListAliases"),
-        ("GET", "/2015-03-31/event-source-mappings", "ListEventSourceMappings"),
-        ("POST", "/2021-11-15/functions/{}/response-streaming-invocations", "InvokeWithResponseStream"),
-    ],
-)
-def test_what_is_in_the_model_and_not_built_is_named(
-    server: Server, canary: str, method: str, path: str, operation: str
-) -> None:
-    status, _, said = raw(server, method, path.format(canary), b"{}" if method == "POST" else None)
-    assert status == 501
-    assert said.startswith(f"{operation} is in AWS's Lambda API and not built in Lambent yet."), said
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/"),
-        ("GET", "/favicon.ico"),
-        ("PATCH", "/2015-03-31/functions/x"),
-        ("GET", "/2015-03-31/functions/../../etc/passwd"),
-        ("POST", "/2014-11-13/nothing"),
-        ("OPTIONS", "/2015-03-31/functions"),
-        ("GET", "/_lambent/nothing"),
-    ],
-)
-def test_a_path_that_is_none(server: Server, method: str, path: str) -> None:
-    status, code, _ = raw(server, method, path)
-    assert (status, code) == (404, "UnknownOperationException")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"{", b"nonsense", b"[]", b'"text"', b"\xff\xfe", b"\x00", b'{"FunctionName":"a"}x', b'{"a":' * 50_000],
-    ids=["open", "words", "list", "string", "no UTF-8", "zero", "more behind", "deep"],
-)
-def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
-    status, code, said = raw(server, "POST", "/2015-03-31/functions", body)
-    assert (status, code) == (400, "SerializationException")
-    assert len(said) < 500
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"Timeout": "soon"},
-        {"Timeout": 1.5},
-        {"Timeout": True},
-        {"FunctionName": 7},
-        {"Code": []},
-        {"Code": {"ZipFile": 7}},
-        {"Code": {"ZipFile": "no base64!"}},
-        {"Layers": "one"},
-        {"Environment": {"Variables": {"AB": 1}}},
-        {"Environment": {"Variables": ["AB"]}},
-    ],
-    ids=str,
-)
-def test_a_member_of_the_wrong_type(server: Server, members: dict[str, Any]) -> None:
-    body = {"FunctionName": "bad-one", "Role": ROLE, "Runtime": RUNTIME, "Handler": "a.b", **members}
-    status, code, _ = raw(server, "POST", "/2015-03-31/functions", json.dumps(body))
-    assert (status, code) == (400, "SerializationException")
-
-
-@pytest.mark.parametrize("wait", ["%C2%B2", "-1", "1e3", ".", "", "9" * 5000])
-def test_seconds_that_are_none(server: Server, canary: str, wait: str) -> None:
-    status, code, _ = raw(server, "GET", f"/_lambent/logs?function={canary}&wait={wait}")
-    assert (status, code) == (400, "InvalidParameterValueException")
-
-
-@pytest.mark.parametrize("expires", ["", "soon", "%C2%B2", "9" * 5000, "9999999999"])
-@pytest.mark.parametrize("signature", ["", "00", "%C3%A4"])
-def test_a_download_link_that_is_none(server: Server, expires: str, signature: str) -> None:
-    path = f"/_lambent/code/{'a' * 64}?expires={expires}&signature={signature}"
-    status, code, _ = raw(server, "GET", path)
-    assert (status, code) == (403, "AccessDeniedException")
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["MaxItems=x", "MaxItems=0", "MaxItems=10001", "MaxItems=" + "9" * 5000, "Marker=garbage", "Marker=%00"],
-)
-def test_a_page_that_is_none(server: Server, query: str) -> None:
-    status, code, _ = raw(server, "GET", f"/2015-03-31/functions?{query}")
-    assert status == 400
-    assert code in ("SerializationException", "ValidationException", "InvalidParameterValueException")
-
-
-@pytest.mark.parametrize("name", ["%00", "%ff", "a%zz", "a%0d%0ab", "x" * 200, "%2e%2e"])
-def test_a_name_that_is_none(server: Server, name: str) -> None:
-    """Refused by its form, or not found; AWS's pattern lets dots pass."""
-    assert raw(server, "POST", INVOKE.format(name), b"1")[:2] in (
-        (400, "ValidationException"),
-        (404, "ResourceNotFoundException"),
-    )
-
-
-def test_a_request_line_without_end_is_refused(server: Server) -> None:
-    status, _, content = request(server, "GET", "/2015-03-31/functions/" + "x" * 200_000)
-    assert 400 <= status < 500, status
-    assert b"Traceback" not in content
-
-
-def test_headers_without_end_are_refused(server: Server) -> None:
-    many = {f"X-Header-{at}": "x" * 4000 for at in range(90)}
-    try:
-        status, _, content = request(server, "GET", "/2015-03-31/functions", None, many)
-    except (ConnectionError, OSError):
-        return  # hung up on: also an answer
-    assert status in (200, 400, 413, 431), status
-    assert b"Traceback" not in content
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
-        b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
-        b"Content-Length: 6\r\n\r\n{}",
-        b"POST /2015-03-31/functions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
-    ],
-)
-def test_what_is_no_http_is_hung_up_on(server: Server, sent: bytes) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as caller:
-        caller.sendall(sent)
-        answer = caller.recv(65536)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
-    assert b"Traceback" not in answer
-
-
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits for what the server tells nobody of."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.02)
-
-
-@pytest.fixture(autouse=True)
-def _layers_of_this_test(functions: Functions) -> Iterator[None]:
-    """No layer of a test is left, whatever became of it."""
-    yield
-    for row in functions.aws.list_layer_versions(LayerName="half")["LayerVersions"]:
-        functions.aws.delete_layer_version(LayerName="half", VersionNumber=row["Version"])

@@ -202,7 +202,7 @@ def test_the_headers_of_an_invocation(server: Server, made: Callable[..., str]) 
     assert re.fullmatch(UUID, headers["x-amzn-requestid"])
     assert json.loads(body) == [1.0, headers["x-amzn-requestid"]]
     assert headers["content-length"] == str(len(body))
-    assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}.*", headers["x-amzn-trace-id"])
+    assert re.fullmatch(r"root=1-[0-9a-f]{8}-[0-9a-f]{24};sampled=0", headers["x-amzn-trace-id"])
     assert "x-amz-function-error" not in headers and "x-amz-log-result" not in headers and "date" in headers
     status, headers, body = request(server, "POST", INVOKE.format(name), b"0", {"X-Amz-Log-Type": "Tail"})
     assert (status, headers["x-amz-function-error"]) == (200, "Unhandled")
@@ -330,6 +330,27 @@ def test_the_context(functions: Functions, made: Callable[..., str]) -> None:
     assert functions.invoke(f"{name}:$LATEST").result["invoked_function_arn"] == f"{arn}:$LATEST"
 
 
+def test_a_callers_trace_is_the_functions_and_its_root_is_answered(
+    server: Server, made: Callable[..., str]
+) -> None:
+    name = made("import os\ndef handler(event, context):\n    return os.environ['_X_AMZN_TRACE_ID']\n")
+    trace = "Root=1-67ae8b2c-0123456789abcdef01234567;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=a87bd80c:1"
+    _, headers, body = request(server, "POST", INVOKE.format(name), b"{}", {"X-Amzn-Trace-Id": trace})
+    assert json.loads(body) == trace
+    answered = "root=1-67ae8b2c-0123456789abcdef01234567;sampled=1;lineage=a87bd80c:1"
+    assert headers["x-amzn-trace-id"] == answered
+
+
+def test_the_runtime_version_is_the_same_in_the_log_and_in_the_configuration(
+    functions: Functions, made: Callable[..., str]
+) -> None:
+    name = made()
+    functions.invoke(name)
+    shown = functions.aws.get_function_configuration(FunctionName=name)["RuntimeVersionConfig"]
+    said = next(line for line in functions.logged(name, until="INIT_START") if line.startswith("INIT_START"))
+    assert said.split("Runtime Version ARN: ")[1].strip() == shown["RuntimeVersionArn"]
+
+
 def test_the_variables(functions: Functions, made: Callable[..., str]) -> None:
     name = made("import os\ndef handler(event, context):\n    return dict(os.environ)\n", MemorySize=256)
     seen = functions.invoke(name).result
@@ -354,7 +375,7 @@ def test_the_variables(functions: Functions, made: Callable[..., str]) -> None:
     assert re.fullmatch(
         r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", seen["_X_AMZN_TRACE_ID"]
     )
-    assert seen["AWS_ACCESS_KEY_ID"] and seen["AWS_SECRET_ACCESS_KEY"]
+    assert seen["AWS_ACCESS_KEY_ID"] and seen["AWS_SECRET_ACCESS_KEY"] and seen["AWS_SESSION_TOKEN"]
     assert seen["AWS_XRAY_CONTEXT_MISSING"] == "LOG_ERROR"
     for key in ("HOME", "COLUMNS", "PWD", "VIRTUAL_ENV"):
         assert key not in seen or not seen[key].startswith(str(functions.server.data_dir.parent)), key

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
+from collector import Collector, reporting, send
 from running import ROLE, RUNTIME, Functions, Server, zipped
 from traces import left_behind, processes, until
 
@@ -60,12 +62,15 @@ def all_went_on(seen: Iterable[Seen], past: list[int]) -> bool:
 
 
 class TestRedisKilled:
-    def test_callers_get_answers_or_aws_errors_and_everything_recovers(self, own_server: Start) -> None:
-        server = own_server("--no-s3")
+    def test_callers_get_answers_or_aws_errors_and_everything_recovers(
+        self, own_server: Start, collector: Collector
+    ) -> None:
+        server = own_server("--no-s3", environment=collector.environment)
         functions = Functions(server)
-        name = functions.create(HELLO)
+        name, reports = functions.create(HELLO), reporting(functions, collector)
         functions.invoke(name)
         created: list[str] = []
+        accepted: list[str] = []
         made = zipped({"app.py": HELLO})
         stop = threading.Event()
 
@@ -83,8 +88,14 @@ class TestRedisKilled:
                 assert json.loads(answer["Payload"].read()) == {"a": 1}
 
         def publish() -> None:
+            event = uuid.uuid4().hex
             with closing(server.client()) as aws:
-                aws.invoke(FunctionName=name, InvocationType="Event", Payload=b"{}")["Payload"].read()
+                answer = aws.invoke(
+                    FunctionName=reports, InvocationType="Event", Payload=json.dumps({"id": event})
+                )
+                answer["Payload"].read()
+                assert answer["StatusCode"] == 202
+            accepted.append(event)
 
         seen = {kind: Seen() for kind in (create, invoke, publish)}
         threads = [threading.Thread(target=call_until, args=(stop, *pair)) for pair in seen.items()]
@@ -113,16 +124,21 @@ class TestRedisKilled:
             assert all(e.response["Error"]["Message"] for e in what.errors)
         for new in created:
             functions.active(new)  # acknowledged, so it is there
+        assert len(accepted) == seen[publish].good > 0
+        until(lambda: not set(accepted) - set(collector.seen), 40, "every accepted event has run")
         assert functions.invoke(created[-1], {"b": 2}).result == {"b": 2}
         assert server.stop() == 0
         assert "Traceback" not in server.output()
         assert left_behind(server.data_dir) == []
 
-    def test_a_redis_that_hangs_makes_calls_fail_within_seconds(self, own_server: Start) -> None:
-        server = own_server("--no-s3")
+    def test_a_redis_that_hangs_makes_calls_fail_within_seconds(
+        self, own_server: Start, collector: Collector
+    ) -> None:
+        server = own_server("--no-s3", environment=collector.environment)
         functions = Functions(server)
-        name = functions.create(HELLO)
+        name, reports = functions.create(HELLO), reporting(functions, collector)
         functions.invoke(name)
+        send(functions, reports, {"id": "before"})
         redis = redis_of(server)
         os.kill(redis, signal.SIGSTOP)
         try:
@@ -148,6 +164,11 @@ class TestRedisKilled:
         finally:
             os.kill(redis, signal.SIGCONT)
         until(lambda: recovered(functions, name), 10, "the store answers again")
+        send(functions, reports, {"id": "after"})
+        until(lambda: {"before", "after"} <= set(collector.seen), 20, "every accepted event has run")
+        assert server.stop() == 0
+        assert "Traceback" not in server.output()
+        assert left_behind(server.data_dir) == []
 
 
 def recovered(functions: Functions, name: str) -> bool:

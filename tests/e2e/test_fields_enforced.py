@@ -223,6 +223,31 @@ def test_zip_file(functions: Functions, made: Callable[..., str]) -> None:
         assert download.read() == archive
 
 
+def test_image_uri_of_a_zip_function(functions: Functions, made: Callable[..., str]) -> None:
+    name = made()
+    with pytest.raises(ClientError) as caught:
+        functions.aws.update_function_code(FunctionName=name, ImageUri="1.dkr.ecr.us-east-1.amazonaws.com/x:y")
+    error = caught.value.response["Error"]
+    assert (error["Code"], error["Message"]) == (
+        "InvalidParameterValueException",
+        "Please don't provide ImageUri when updating a function with packageType Zip.",
+    )
+
+
+def test_qualifier(functions: Functions, made: Callable[..., str]) -> None:
+    """There is $LATEST and nothing else, however it is spelt; what is not there is AWS's 404."""
+    name = made()
+    aws, arn = functions.aws, f"{ACCOUNT}:function:{name}"
+    asked = aws.get_function_configuration(FunctionName=name, Qualifier="$LATEST")
+    assert (asked["FunctionArn"], asked["Version"]) == (f"{arn}:$LATEST", "$LATEST")
+    assert functions.invoke(name, "hello", Qualifier="$LATEST").result == "hello"
+    for call in (aws.get_function, aws.get_function_configuration, aws.invoke):
+        with pytest.raises(aws.exceptions.ResourceNotFoundException, match=f"Function not found: {arn}:7$"):
+            call(FunctionName=name, Qualifier="7")
+    aws.delete_function(FunctionName=name, Qualifier="7")  # there is none: deleting it is fine
+    assert functions.invoke(name, "still here").result == "still here"
+
+
 def test_update_code_dry_run(functions: Functions, made: Callable[..., str]) -> None:
     name = made()
     before = functions.aws.get_function_configuration(FunctionName=name)

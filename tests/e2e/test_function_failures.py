@@ -264,7 +264,7 @@ SECOND_TRY = """
     # What it is told differs from call to call; nothing in the environment outlives a failed init.
     url = os.environ["AWS_ENDPOINT_URL_LAMBDA"] + "/2015-03-31/functions/{counter}/invocations"
     if json.load(urllib.request.urlopen(url, b"null")) == 1:
-        sys.exit(1)
+        {first}
     {second}
     def handler(event, context):
         return "second try"
@@ -277,7 +277,7 @@ def counter(functions: Functions) -> str:
 
 
 def test_an_init_that_needs_a_second_try_gets_it_in_the_invocation(functions: Functions, counter: str) -> None:
-    name = functions.create(SECOND_TRY.format(counter=counter, second="time.sleep(0.2)"))
+    name = functions.create(SECOND_TRY.format(counter=counter, first="sys.exit(1)", second="time.sleep(0.2)"))
     answer = functions.invoke(name)
     assert (answer.error, answer.result) == (None, "second try")
     lines = functions.logged(name, until="REPORT")
@@ -291,8 +291,26 @@ def test_an_init_that_needs_a_second_try_gets_it_in_the_invocation(functions: Fu
     assert float(report(answer)[1]) >= 200, "the second init is part of Duration, and no Init Duration is shown"
 
 
+def test_an_init_of_more_than_ten_seconds_is_ended_and_runs_once_more(
+    functions: Functions, counter: str
+) -> None:
+    """The second time inside the invocation, whose timeout is the function's own."""
+    name = functions.create(SECOND_TRY.format(counter=counter, first="time.sleep(60)", second=""))
+    answer = functions.invoke(name)
+    assert (answer.error, answer.result) == (None, "second try")
+    lines = functions.logged(name, until="REPORT")
+    kinds = [line.split(" ")[0] for line in lines if line.split(" ")[0] in _KINDS]
+    assert kinds == ["INIT_START", "INIT_REPORT", "START", "END", "REPORT"]
+    (said,) = [line for line in lines if line.startswith("INIT_REPORT")]
+    found = re.fullmatch(rf"INIT_REPORT Init Duration: ({NUMBER}) ms\tPhase: init\tStatus: timeout", said)
+    assert found is not None and 10_000 <= float(found[1]) < 30_000, said
+    assert float(report(answer)[1]) < 10_000, "the init that was ended is no part of Duration"
+
+
 def test_a_second_init_has_the_functions_timeout(functions: Functions, counter: str) -> None:
-    name = functions.create(SECOND_TRY.format(counter=counter, second="time.sleep(60)"), Timeout=1)
+    name = functions.create(
+        SECOND_TRY.format(counter=counter, first="sys.exit(1)", second="time.sleep(60)"), Timeout=1
+    )
     answer = functions.invoke(name)
     message = f"RequestId: {answer.request_id} Error: Task timed out after 1.00 seconds"
     assert failed(answer) == {"errorType": "Sandbox.Timedout", "errorMessage": message}

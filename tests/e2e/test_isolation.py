@@ -2,134 +2,29 @@
 attempt has its control: the same code finds the same thing on the host."""
 
 import json
-import os
-import socket
-import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from isolation_world import Attempts, Outcomes, halves, inside, need_root, on_host, processes_of
-from running import Functions, Server
+from isolation_targets import ENVIRONMENT, World, secrets_of, targets
+from isolation_world import Outcomes, halves, inside, need_root, on_host, processes_of
+from running import Server
 
-SECRET = uuid.uuid4().hex
 PLANTED = uuid.uuid4().hex
-MARKER = f"marker_{uuid.uuid4().hex}.txt"
-
-
-@dataclass(frozen=True)
-class World:
-    """A server with a secret, another function that is warm on it, and things of the host to reach for."""
-
-    server: Server
-    functions: Functions
-    other: str
-    attempts: Attempts
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     need_root()
-    folder = tmp_path_factory.mktemp("isolation")
-    environment = {"AWS_SECRET_ACCESS_KEY": SECRET}
-    server = Server(folder / "data", "--no-s3", environment=environment).start()
-    listener = socket.socket(socket.AF_UNIX)
+    server = Server(tmp_path_factory.mktemp("isolation") / "data", "--no-s3", environment=ENVIRONMENT).start()
     try:
-        functions = Functions(server)
-        code = {"app.py": "def handler(event, context):\n    return 1\n", MARKER: "another function's"}
-        other = functions.create(code)
-        assert functions.invoke(other).result == 1
-        name = f"@lambent-test-{uuid.uuid4().hex}"
-        listener.bind("\0" + name[1:])
-        listener.listen()
-        segment, key = _segment()
-        try:
-            yield World(server, functions, other, _attempts(server, other, name, key))
-        finally:
-            subprocess.run(["ipcrm", "-m", segment], check=True)
+        with targets(server) as made:
+            yield made
     finally:
-        listener.close()
         server.stop()
-
-
-def _segment() -> tuple[str, int]:
-    """A System V segment of the host that anybody may read: its id and key."""
-    made = subprocess.run(["ipcmk", "-M", "4096", "-p", "0666"], check=True, capture_output=True, text=True)
-    segment = made.stdout.split()[-1]
-    shown = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-    key = next(int(line.split()[0]) for line in shown if line.split()[1] == segment)
-    return segment, key & 0xFFFFFFFF
-
-
-def _attempts(server: Server, other: str, name: str, key: int) -> Attempts:
-    data = server.data_dir
-    tree = next(path.parent for path in data.glob(f"trees/code/*/{MARKER}"))
-    blob = next(path for path in (data / "blobs").rglob("*") if path.is_file() and path.stat().st_size)
-    (running,) = processes_of(other)
-    files: dict[str, Path | str] = {
-        "another function's code": tree / MARKER,
-        "another function's code, by its process": f"/proc/{running}/root/var/task/{MARKER}",
-        "a blob": blob,
-        "the server's secret": data / "secret",
-        "the store's data": next((data / "redis" / "appendonlydir").glob("*.incr.aof")),
-        "the shadow file": "/etc/shadow",
-        "the shadow file, by pid 1": "/proc/1/root/etc/shadow",
-        "the server's environment": f"/proc/{server.pid}/environ",
-        "the environment of pid 1": "/proc/1/environ",
-        "the server's memory map": f"/proc/{server.pid}/maps",
-        "the kernel's symbols": "/proc/kallsyms",
-    }
-    attempts: dict[str, dict[str, Any]] = {
-        f"read {what}": {"do": "read_file", "path": str(path)} for what, path in files.items()
-    }
-    attempts["find another function's code anywhere"] = {
-        "do": "find_name",
-        "name": MARKER,
-        "tops": [str(data), "/"],  # the control finds it in the first; a whole host may take minutes to walk
-    }
-    for how in ("symlink", "hardlink"):
-        attempts[f"read another function's code by {how}"] = {
-            "do": "link_file",
-            "source": str(tree / MARKER),
-            "how": how,
-        }
-    for device in (
-        "/dev/mem",
-        "/dev/kmsg",
-        "/dev/vda",
-        "/dev/loop-control",
-        "/dev/fuse",
-        "/dev/net/tun",
-        "/dev/kvm",
-    ):
-        attempts[f"open {device}"] = {"do": "open_file", "path": device}
-    for path in ("kernel/core_pattern", "kernel/hostname", "vm/overcommit_memory", "net/ipv4/ip_forward"):
-        attempts[f"change /proc/sys/{path}"] = {
-            "do": "open_file",
-            "path": f"/proc/sys/{path}",
-            "flags": os.O_WRONLY,
-        }
-    for top in ("/sys", "/sys/fs/cgroup", str(data)):
-        attempts[f"list {top.replace(str(data), 'the data folder')}"] = {"do": "list_folder", "path": top}
-    attempts |= {
-        "see the server's process": {"do": "see_process", "pid": server.pid, "text": "lambent"},
-        "see another function's process": {"do": "see_process", "pid": running, "text": "python"},
-        "signal the server": {"do": "send_signal", "pid": server.pid},
-        "signal another function": {"do": "send_signal", "pid": running},
-        "find the server's secret in an environment": {
-            "do": "read_environments",
-            "halves": halves(SECRET.encode()),
-        },
-        "use the store's socket": {"do": "connect_unix", "path": str(data / "redis" / "redis.sock")},
-        "use the functions' socket": {"do": "connect_unix", "path": str(data / "run" / "functions.sock")},
-        "use an abstract socket": {"do": "connect_unix", "path": name},
-        "share memory with the host": {"do": "shared_memory", "key": key},
-    }
-    return attempts
 
 
 # The names are needed before there is a server, so they are written out once more.
@@ -176,17 +71,17 @@ def test_what_the_host_has_is_out_of_reach(name: str, tried: Outcomes, allowed: 
 
 
 def test_its_own_memory_has_none_of_the_servers_secrets(world: World) -> None:
-    stored = (world.server.data_dir / "secret").read_bytes()
+    secrets = {**secrets_of(world.server), "planted": PLANTED.encode()}
     scans: dict[str, dict[str, Any]] = {
-        "credentials": {"do": "scan_memory", "halves": halves(SECRET.encode())},
-        "stored": {"do": "scan_memory", "halves": halves(stored)},
-        "planted": {"do": "scan_memory", "halves": halves(PLANTED.encode())},
+        what: {"do": "scan_memory", "halves": halves(value)} for what, value in secrets.items()
     }
-    on_server = on_host({"x": {**scans["credentials"], "pid": str(world.server.pid)}})
-    assert on_server["x"][0] == "done", on_server
-    found = inside(world.functions, scans, Environment={"Variables": {"PLANTED": PLANTED}})
-    assert found["planted"][0] == "done", found
-    assert found["credentials"][:2] == found["stored"][:2] == ["refused", "LookupError"], found
+    found = dict(inside(world.functions, scans, Environment={"Variables": {"PLANTED": PLANTED}}))
+    assert found.pop("planted")[0] == "done", found
+    # The control: the server's own memory has them.
+    there = on_host({what: {**scans[what], "pid": str(world.server.pid)} for what in found})
+    for what, outcome in found.items():
+        assert there[what][0] == "done", (what, there)
+        assert outcome[:2] == ["refused", "LookupError"], (what, found)
 
 
 _FOLDERS = (

@@ -31,8 +31,8 @@ HEAD = f"""
         answer = one.getresponse()
         text = answer.read().decode()
         return [answer.status, json.loads(text).get("errorType", "")]
-    def raw():
-        one = socket.create_connection(("127.0.0.1", 9001))
+    def raw(port=9001):
+        one = socket.create_connection(("127.0.0.1", port))
         one.settimeout(2)
         return one
 """
@@ -198,6 +198,10 @@ FLOODS = {
 head = b"POST %s/invocation/x/response HTTP/1.1\\r\\ncontent-length: 314572800\\r\\n\\r\\n" % PREFIX.encode()
 flood(head, b"x" * (1 << 20), 300)
 """,
+    "a header of 100 MB to the functions' way to the API": """
+port = int(os.environ["AWS_ENDPOINT_URL_LAMBDA"].rpartition(":")[2])
+flood(b"GET / HTTP/1.1\\r\\nx: ", b"x" * (1 << 20), 100, port)
+""",
     "a path of 100 MB": """
 flood(b"GET /", b"x" * (1 << 20), 100)
 """,
@@ -238,8 +242,8 @@ for _ in range(2000):
 }
 _FLOOD_IN_HANDLER = """
     import time
-    def flood(head, block, times):
-        one, until = raw(), time.monotonic() + 1.5
+    def flood(head, block, times, port=9001):
+        one, until = raw(port), time.monotonic() + 1.5
         try:
             one.sendall(head)
             for _ in range(times):

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from lambent.cli.bounded_http import BoundedHttp
 from lambent.cli.client import Failed
 from lambent.kernel.tasks import Tasks
 
@@ -92,7 +93,7 @@ class Listener:
     def __init__(self, app: Callable[..., Awaitable[Any]], listener: socket.socket, *, drain: float) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttp,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -30,7 +30,6 @@ MAX_ENTRIES = 100_000
 NOT_A_ZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
 EMPTY = "Uploaded file must be a non-empty zip"
 TOO_LARGE = f"Unzipped size must be smaller than {MAX_UNZIPPED} bytes"
-LAYERS_TOO_LARGE = f"Layers consume more than the available size of {MAX_UNZIPPED} bytes"
 
 _CHUNK = 256 * 1024
 _MAX_SYMLINK = 4095
@@ -70,14 +69,6 @@ def extract(source: bytes | Path, into: Path) -> int:
         with source.open("rb") as file:
             return _extract(file, into)
     return _extract(io.BytesIO(source), into)
-
-
-def check_total(code: Archive, layers: Sequence[Archive]) -> None:
-    """Raises InvalidParameterValueException if the code and its layers are too large together, unzipped."""
-    if code.unzipped > MAX_UNZIPPED:
-        raise InvalidParameterValueException(TOO_LARGE)
-    if code.unzipped + sum(layer.unzipped for layer in layers) > MAX_UNZIPPED:
-        raise InvalidParameterValueException(LAYERS_TOO_LARGE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ the least recently used idle environment of any function goes.
 
 import asyncio
 import functools
-import hashlib
 import time
 import uuid
 from collections import Counter, deque
@@ -22,6 +21,7 @@ from lambent.executor.execution import Execution
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics
+from lambent.kernel.arn import runtime_version_arn
 from lambent.kernel.errors import (
     InvalidRuntimeException,
     LambdaError,
@@ -246,8 +246,7 @@ class Host:
         environment_id = uuid.uuid4().hex
         stream = time.strftime("%Y/%m/%d", time.gmtime(self._clock.now()))
         stream += f"/[{target.version}]{environment_id}"
-        arn = f"arn:aws:lambda:{self._config.region}::runtime:"
-        arn += hashlib.sha256(command.version_text.encode()).hexdigest()
+        arn = runtime_version_arn(region=self._config.region, runtime=target.runtime)
 
         async def launch() -> Sandbox:
             return await self._launch(environment_id, target, command, stream)

@@ -70,11 +70,6 @@ def response_too_large() -> Response:
     )
 
 
-def truncated() -> Response:
-    """The answer when the runtime broke off its response."""
-    return _failure("Runtime.TruncatedResponse", "The runtime did not send its whole response.")
-
-
 def billed_ms(duration_ms: float, init_ms: float | None) -> int:
     """AWS since August 2025: init is billed with the cold invocation; rounded up to 1 ms, at least 1."""
     return max(1, math.ceil(round(duration_ms + (init_ms or 0.0), 6)))

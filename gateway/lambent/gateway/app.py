@@ -5,6 +5,7 @@ server, which passes Invoke only until IAM is enforced.
 """
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -14,9 +15,11 @@ from lambent.gateway.invoke import Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import LambdaProtocol, Reply
 from lambent.gateway.services import Call, Services
+from lambent.gateway.trace import answered
 from lambent.gateway.web_pages import WebPages
 from lambent.kernel.errors import (
     AccessDeniedException,
+    InvalidRequestContentException,
     LambdaError,
     RequestEntityTooLargeException,
     ServiceException,
@@ -34,6 +37,7 @@ Headers = list[tuple[bytes, bytes]]
 # and 100 bytes.
 _MAX_BODY = 70_167_211
 _MAX_INVOKE = 6_291_556
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 
 
@@ -100,7 +104,9 @@ class App:
             body = await _body(receive, headers, _MAX_INVOKE, "InvokeFunction")
             params = self._protocol.parse(match, headers, body)
             self._fields.check(operation, params)
-            invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=_trace_id(headers))
+            _check_request_id(_header(headers, b"x-amzn-requestid"))
+            trace_id = _header(headers, b"x-amzn-trace-id")
+            invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=trace_id)
             return _invoke_reply(invoked)
         handler = OPERATIONS.get(operation)
         if handler is None:
@@ -146,11 +152,17 @@ async def _send(send: Send, reply: Reply, request_id: str) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def _trace_id(headers: Headers) -> str | None:
+def _header(headers: Headers, wanted: bytes) -> str | None:
     for name, value in headers:
-        if name == b"x-amzn-trace-id":
+        if name == wanted:
             return value.decode("latin-1")
     return None
+
+
+def _check_request_id(given: str | None) -> None:
+    """AWS: a client may send one, and it has no effect; but it must be a UUID."""
+    if given is not None and not _UUID.fullmatch(given):
+        raise InvalidRequestContentException("The x-amzn-RequestId header must be a valid UUID.")
 
 
 def _base_url(scope: Scope, headers: Headers) -> str:
@@ -172,5 +184,5 @@ def _invoke_reply(invoked: Invoked) -> Reply:
     if invoked.log_result is not None:
         headers.append((b"x-amz-log-result", base64.b64encode(invoked.log_result)))
     if invoked.trace_id is not None:
-        headers.append((b"x-amzn-trace-id", invoked.trace_id.encode("latin-1")))
+        headers.append((b"x-amzn-trace-id", answered(invoked.trace_id).encode("latin-1")))
     return Reply(invoked.status, headers, invoked.payload)

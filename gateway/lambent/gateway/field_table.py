@@ -27,10 +27,7 @@ def _from_s3(name: str) -> Enforced:
 
 
 _FUNCTION_NAME = _handled("a_function_may_be_named_in_every_form")
-_QUALIFIER = Refused(
-    "published versions and aliases are not built, so only $LATEST exists. Leave Qualifier out.",
-    unless=("$LATEST",),
-)
+_QUALIFIER = _enforced("qualifier")
 _REVISION_ID = _enforced("revision_id")
 _LATER_PUBLISH = Refused(
     "versions are not built, so nothing can be published. Leave it out, and invoke $LATEST.", unless=(False,)
@@ -164,6 +161,7 @@ TABLE: Mapping[str, Fields] = {
     "GetFunctionConfiguration": _ONE_FUNCTION,
     "UpdateFunctionCode": {
         **_FUNCTION_CODE,
+        "ImageUri": _enforced("image_uri_of_a_zip_function"),
         "FunctionName": _FUNCTION_NAME,
         "Architectures": _ARCHITECTURES,
         "Publish": _LATER_PUBLISH,

@@ -9,7 +9,6 @@ import binascii
 import functools
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic_core import from_json
 
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
+from lambent.gateway.trace import trace_of
 from lambent.kernel import lineage, metrics
 from lambent.kernel.arn import LATEST, function_arn, parse_function
 from lambent.kernel.errors import (
@@ -46,12 +46,6 @@ class Invoked:
     executed_version: str | None = None
     log_result: bytes | None = None
     trace_id: str | None = None
-
-
-def new_trace_id() -> str:
-    """An X-Ray header that is not sampled: AWS makes one where the caller sent none."""
-    noise = os.urandom(20).hex()
-    return f"Root=1-{int(time.time()):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
 
 
 def _read_json(payload: bytes) -> None:
@@ -102,7 +96,7 @@ class Invoker:
         if kind == "DryRun":
             return Invoked(204, executed_version=target.version)
         assert function is not None
-        trace = trace_id or new_trace_id()
+        trace = trace_of(trace_id)
         arn = self._arn(target.name, None)
         if kind == "Event":
             await self._publish(target, qualifier, payload, request_id, trace)
@@ -120,7 +114,7 @@ class Invoker:
             client_context=_client_context(context) if context else None,
             want_log_tail=params.get("LogType") == "Tail",
         )
-        return await self._run(function, invocation, trace)
+        return await self._run(function, invocation)
 
     def _named(self, text: str, qualifier: str | None) -> tuple[str, str | None]:
         if ":" not in text:
@@ -167,8 +161,7 @@ class Invoker:
         )
         metrics.events_received.labels(metrics.function_label(target.name)).inc()
 
-    async def _run(self, function: Function, invocation: Invocation, trace: str) -> Invoked:
-        """`trace`: the header as the caller sees it."""
+    async def _run(self, function: Function, invocation: Invocation) -> Invoked:
         dispatcher, target = self._services.dispatcher, invocation.target
         lease = await dispatcher.acquire(function, target, holder=_HOLDER)
         run = self._services.host.invoke(invocation, lease)
@@ -176,7 +169,8 @@ class Invoker:
         run.report.add_done_callback(functools.partial(_release, dispatcher, lease))
         response = await run.response
         log = (await run.report).log_tail if invocation.want_log_tail else None
-        return Invoked(200, response.payload, response.function_error, target.version, log, trace)
+        payload, error = response.payload, response.function_error
+        return Invoked(200, payload, error, target.version, log, invocation.trace_id)
 
 
 def _release(dispatcher: Dispatcher, lease: Lease, _: object) -> None:

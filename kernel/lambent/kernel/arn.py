@@ -4,6 +4,7 @@ name, a partial ARN or a full ARN, with or without a qualifier, in every operati
 Pure: no I/O, no settings. Raises only `kernel.errors`. AWS: "FunctionName" in each operation's reference.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -79,6 +80,11 @@ def layer_arn(*, region: str, account: str, name: str, version: int | None = Non
     """`arn:aws:lambda:REGION:ACCOUNT:layer:NAME[:VERSION]`."""
     arn = f"arn:aws:lambda:{region}:{account}:layer:{name}"
     return f"{arn}:{version}" if version is not None else arn
+
+
+def runtime_version_arn(*, region: str, runtime: str) -> str:
+    """The ARN of a runtime's version: 64 hex digits, the same for as long as the runtime is called so."""
+    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
 
 
 def parse_layer_version(text: str) -> LayerVersionReference | None:

@@ -41,10 +41,3 @@ def followed(trace: str, arn: str) -> str:
     written = "|".join(f"{each}:{count}" for each, count in list(counts.items())[-8:])
     kept = [part for part in trace.split(";") if not part.startswith(_NAME)]
     return ";".join([*kept, _NAME + written])
-
-
-def without(trace: str) -> str:
-    """The header as callers see it."""
-    if _NAME not in trace:
-        return trace
-    return ";".join(part for part in trace.split(";") if not part.startswith(_NAME))

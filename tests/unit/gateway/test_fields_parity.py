@@ -24,8 +24,10 @@ def test_the_report_is_json_and_names_every_operation() -> None:
     }
     invoke = report["operations"]["Invoke"]
     assert invoke["built"] is True
-    assert invoke["fields"]["Qualifier"]["class"] == "refused"
-    assert invoke["fields"]["Qualifier"]["accepts"] == ["$LATEST"]
+    assert invoke["fields"]["Qualifier"]["class"] == "enforced"
+    assert invoke["fields"]["TenantId"]["class"] == "refused"
+    create = parity(["CreateFunction"])["operations"]["CreateFunction"]
+    assert create["fields"]["TracingConfig.Mode"]["accepts"] == ["PassThrough"]
 
 
 def test_a_built_operation_without_a_table_shows_its_fields_as_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 from handler_world import World
 
 from lambent.gateway.field_table import TABLE
-from lambent.gateway.handlers.render import runtime_version_arn, timestamp
+from lambent.gateway.handlers.render import timestamp
 from lambent.gateway.handlers.runtimes import RETIRED
 from lambent.gateway.operations import OPERATIONS
 
@@ -42,12 +42,6 @@ def test_every_operation_with_a_field_table_has_a_handler() -> None:
 )
 def test_times_have_milliseconds_and_a_zone(seconds: float, text: str) -> None:
     assert timestamp(seconds) == text
-
-
-def test_a_runtimes_version_arn_is_its_own_and_stays() -> None:
-    arn = runtime_version_arn("us-east-1", "python3.11")
-    assert arn == runtime_version_arn("us-east-1", "python3.11")
-    assert arn != runtime_version_arn("us-east-1", "python3.12")
 
 
 def test_retired_runtimes_are_names_of_the_model() -> None:

@@ -1,5 +1,7 @@
 """Names and ARNs as AWS takes them: a name, a partial or a full ARN, each with or without a qualifier."""
 
+import re
+
 import pytest
 
 from lambent.kernel import arn
@@ -78,3 +80,11 @@ def test_a_layers_name_is_its_arns_last_part() -> None:
 
 def test_versions_are_numbers_and_latest() -> None:
     assert [arn.is_version(q) for q in ("$LATEST", "1", "42", "prod", "v1")] == [True, True, True, False, False]
+
+
+def test_a_runtimes_version_arn_is_its_own_and_stays() -> None:
+    def of(runtime: str) -> str:
+        return arn.runtime_version_arn(region=REGION, runtime=runtime)
+
+    assert of("python3.11") == of("python3.11") != of("python3.12")
+    assert re.fullmatch(rf"arn:aws:lambda:{REGION}::runtime:[0-9a-f]{{64}}", of("python3.11"))

@@ -4,12 +4,11 @@ FunctionConfiguration and its small formats (times, hashes, ARNs) are what clien
 Pure: settings and values in, dicts out. AWS: "FunctionConfiguration", "GetLayerVersionResponse".
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from lambent.kernel.arn import function_arn, layer_arn
+from lambent.kernel.arn import function_arn, layer_arn, runtime_version_arn
 from lambent.kernel.models import Archive, FunctionVersion, LayerVersion, LoggingConfig
 from lambent.kernel.settings import Settings
 
@@ -30,11 +29,6 @@ def timestamp(seconds: float) -> str:
     # Whole milliseconds first: rounding the fraction alone would turn .9996 into ".1000" of the same second.
     ms = round(seconds * 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}+0000"
-
-
-def runtime_version_arn(region: str, runtime: str) -> str:
-    """The ARN of a runtime's version: 64 hex digits, the same for as long as the runtime is called so."""
-    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
 
 
 def configuration(
@@ -71,7 +65,9 @@ def configuration(
         "Architectures": list(version.architectures),
         "EphemeralStorage": {"Size": version.ephemeral_storage},
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-        "RuntimeVersionConfig": {"RuntimeVersionArn": runtime_version_arn(settings.region, version.runtime)},
+        "RuntimeVersionConfig": {
+            "RuntimeVersionArn": runtime_version_arn(region=settings.region, runtime=version.runtime)
+        },
         "LoggingConfig": _logging(version.logging),
     }
     return present(shape)

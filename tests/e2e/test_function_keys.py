@@ -1,22 +1,13 @@
-"""The variables that AWS sets are there in a function, its keys among them: those that the operator gave, else
-placeholders that the bundled S3 server takes."""
+"""The keys that functions get: the operator's, else placeholders that the bundled S3 server takes."""
 
 from collections.abc import Callable
 from typing import Any
 
-from running import RUNTIME, Functions, Server
+from running import Functions, Server
 from support import require
 
 from lambent.cli.s3_server import OwnS3
 
-# AWS: "Defined runtime environment variables", but those of X-Ray, managed instances and SnapStart.
-RESERVED = (
-    *("_HANDLER", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME"),
-    *("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE"),
-    *("AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API"),
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_TASK_ROOT"),
-    "LAMBDA_RUNTIME_DIR",
-)
 VARIABLES = "import os\ndef handler(event, context):\n    return dict(os.environ)\n"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -25,14 +16,6 @@ def given(functions: Functions) -> dict[str, Any]:
     """The keys that a function finds."""
     found = functions.run(VARIABLES)
     return {name: found[name] for name in KEYS if name in found}
-
-
-def test_every_reserved_variable_has_a_value(functions: Functions) -> None:
-    found = functions.run(VARIABLES, name="the-name", MemorySize=256)
-    assert [name for name in RESERVED if not found.get(name)] == []
-    assert found["AWS_LAMBDA_FUNCTION_NAME"] == "the-name"
-    assert found["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
-    assert found["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{RUNTIME}"
 
 
 def test_the_bundled_s3_takes_the_placeholders(own_server: Callable[..., Server]) -> None:
