@@ -1,8 +1,12 @@
 """The command `lambent`. Each command is a thin face in `commands/`: what it does lives in its own module,
 imported when used, so that `lambent --help` is quick."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
+from lambent.cli.client import say
 from lambent.cli.commands import functions, machine, trigger
 
 app = typer.Typer(
@@ -16,6 +20,21 @@ app = typer.Typer(
 app.add_typer(machine.app)
 app.add_typer(functions.app)
 app.add_typer(trigger.app, name="trigger")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"lambent {metadata.version('lambent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of every command; the help is the application's."""
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from lambent.kernel.tasks import Tasks
 class Services:
     """The ports that the gateway works with. `fetch_s3(bucket, key, version) -> bytes` reads a code source;
     it raises InvalidParameterValueException with AWS's text. `no_triggers`: why no S3 server tells us of its
-    objects, and what to do; None when one does."""
+    objects, and what to do; None when one does. `has_bucket(bucket)` answers None where S3 does not say."""
 
     settings: Settings
     store: FunctionStore
@@ -38,6 +38,7 @@ class Services:
     code_urls: CodeUrls
     fetch_s3: Callable[[str, str, str | None], Awaitable[bytes]]
     no_triggers: str | None = None
+    has_bucket: Callable[[str], Awaitable[bool | None]] | None = None
 
 
 @dataclass(slots=True)
