@@ -107,6 +107,7 @@ class TestKillNine:
         until(lambda: len(environments(server.data_dir)) >= 2, 10, "one environment frozen, one busy")
         server.kill()
         until(lambda: not environments(server.data_dir), 2, "the environments are gone")
+        server.start()  # reaps the rest
 
     @pytest.mark.parametrize("kill", [Server.kill, kill_all], ids=["alone", "with all its children"])
     def test_what_was_stored_is_there_after_a_kill_and_the_rest_is_reaped(
