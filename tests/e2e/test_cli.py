@@ -357,6 +357,14 @@ class TestLogs:
         assert process.returncode == 130
         assert "Traceback" not in err
 
+    def test_a_function_may_be_named_as_everywhere_else(self, lambent: Command, hello: str) -> None:
+        arn = f"arn:aws:lambda:us-east-1:000000000000:function:{hello}"
+        said = lambent("logs", hello).out
+        assert said
+        for form in (f"{hello}:$LATEST", arn, f"{arn}:$LATEST"):
+            assert lambent("logs", form).out == said
+        assert "not a valid function name" in lambent("logs", "no such/name", code=1).err
+
     def test_no_such_function_is_told(self, lambent: Command) -> None:
         assert "nobody" in lambent("logs", "nobody", code=1).err
 
@@ -399,6 +407,9 @@ class TestTriggers:
         lambent, made = Command(tmp_path, LAMBENT_ENDPOINT=server.url), Functions(server).create(HELLO)
         said = lambent("trigger", "add", "s3://photos", made, "--prefix", "in/", "--suffix", ".jpg")
         assert said.out.endswith(f": s3://photos -> {made}\n")
+        assert said.err.startswith("warning: There is no bucket photos yet: ")
+        server.client("s3").create_bucket(Bucket="there")
+        assert lambent("trigger", "add", "s3://there", made).err == ""
         number = said.out.split()[1].removesuffix(":")
         row = next(line for line in lambent("trigger", "list").out.splitlines() if line.startswith(number))
         assert row.split() == [number, "photos", made, "s3:ObjectCreated:*", "in/", ".jpg"]

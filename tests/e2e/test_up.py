@@ -106,6 +106,19 @@ class TestWhatItSays:
         assert server.stop() == 0
         assert left_behind(server.data_dir) == []
 
+    def test_a_start_says_what_it_is_at(self, own_server: Start) -> None:
+        """It takes seconds, in which the port accepts connections and nobody answers."""
+        server = own_server()
+        lines = server.output().splitlines()
+        said = [
+            f"Starting Lambent with the data folder {server.data_dir}.",
+            "Starting its Redis-compatible server...",
+            "Starting its S3 server...",
+            "Ending what a killed server left, and looking at the runtimes...",
+            f"Lambent serves at {server.url}",
+        ]
+        assert [line for line in lines if line in said] == said
+
     def test_without_the_s3_extra_it_says_so_in_one_line_and_goes_on(
         self, own_server: Start, tmp_path: Path
     ) -> None:

@@ -1,8 +1,12 @@
 """The command `lambent`. Each command is a thin face in `commands/`: what it does lives in its own module,
 imported when used, so that `lambent --help` is quick."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
+from lambent.cli.client import say
 from lambent.cli.commands import functions, machine, queue, trigger
 
 app = typer.Typer(
@@ -17,6 +21,21 @@ app.add_typer(machine.app)
 app.add_typer(functions.app)
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(queue.app, name="queue")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"lambent {metadata.version('lambent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of every command; the help is the application's."""
 
 
 def main() -> None:

@@ -127,7 +127,9 @@ class Up:
         redis: OwnRedis | None = None
         s3: OwnS3 | None = None
         redis_url = settings.redis_url
+        say(f"Starting Lambent with the data folder {folder.path}.")
         if redis_url is None:
+            say("Starting its Redis-compatible server...")
             redis = OwnRedis(
                 folder.folder("redis"),
                 instance=folder.instance,
@@ -155,6 +157,7 @@ class Up:
         if problem is not None:
             say(f"No S3 server: {problem}.")
             return None, None
+        say("Starting its S3 server...")
         server = OwnS3(
             folder.folder("s3"),
             webhook=f"{self._url(listener)}/_lambent/s3-events",
@@ -218,6 +221,7 @@ class Up:
                 Listener(parts.restricted_app, bind_unix(relay), drain=drain),
             ]
             try:
+                say("Ending what a killed server left, and looking at the runtimes...")
                 await self._open(parts)
                 for each, name in zip(listeners, ("API", "functions' relay"), strict=True):
                     await each.start(self._tasks, name)

@@ -18,7 +18,7 @@ from lambent.executor.runtimes.registry import Runtimes
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.gateway.app import App
-from lambent.gateway.code_source import S3Access, make_fetch_s3
+from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
 from lambent.gateway.code_urls import CodeUrls
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.internal import Routes
@@ -135,7 +135,8 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         clock=clock,
         tasks=tasks,
         code_urls=CodeUrls(place.code_key, clock),
-        fetch_s3=make_fetch_s3(_code_source(settings, place)),
+        fetch_s3=make_fetch_s3(_s3_access(settings, place)),
+        has_bucket=make_has_bucket(_s3_access(settings, place)),
         target_problem=functools.partial(target_problem, settings, events.access),
         failing_targets=events.outcomes.failing,
         take_dead_letters=DeadLetterReader(events.clients, queue, clock).take,
@@ -196,7 +197,7 @@ def _make_host(settings: Settings, place: Place, *, trees: Trees, runtimes: Runt
     return Host(config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, clock=SystemClock())
 
 
-def _code_source(settings: Settings, place: Place) -> S3Access:
+def _s3_access(settings: Settings, place: Place) -> S3Access:
     """Our own S3 server takes any key; another one's are those of the server's environment."""
     if place.s3_url is None or place.no_triggers is not None:
         return S3Access(settings.region, place.s3_url)

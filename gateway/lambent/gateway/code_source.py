@@ -1,5 +1,5 @@
 """Reads a code package from S3, for S3Bucket/S3Key in CreateFunction, UpdateFunctionCode and
-PublishLayerVersion; the gateway's only user of boto3.
+PublishLayerVersion, and looks whether a trigger's bucket is there; the gateway's only user of boto3.
 
 boto3 is imported at the first read, since the import alone takes longer than the rest of a start, and runs in
 a thread, since it is synchronous. Which S3 it is: the `endpoint_url` that the wiring gives (the bundled S3),
@@ -10,7 +10,7 @@ own chain.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lambent.kernel.errors import InvalidParameterValueException
@@ -55,6 +55,18 @@ def make_fetch_s3(
     return fetch
 
 
+def make_has_bucket(
+    access: S3Access, *, make_client: Callable[[S3Access], Any] | None = None
+) -> Callable[[str], Awaitable[bool | None]]:
+    """`has_bucket(bucket)`, for `Services.has_bucket`: whether it is there; None if S3 does not say."""
+    source = _Source(access, os.environ, MAX_BYTES, make_client or _boto3_client)
+
+    async def has_bucket(bucket: str) -> bool | None:
+        return await asyncio.to_thread(source.has_bucket, bucket)
+
+    return has_bucket
+
+
 class _Source:
     """The one client, made once; boto3 clients may be shared by threads."""
 
@@ -76,16 +88,6 @@ class _Source:
 
         endpoint = self._endpoint()
         try:
-            if self._client is None:  # two first reads at once make two clients, and one of them stays
-                self._client = self._make_client(
-                    S3Access(
-                        region=self._access.region,
-                        endpoint_url=endpoint,
-                        access_key_id=self._access.access_key_id,
-                        secret_access_key=self._access.secret_access_key,
-                        session_token=self._access.session_token,
-                    )
-                )
             return self._get(bucket, key, version)
         except ClientError as error:
             details = error.response.get("Error", {})
@@ -105,6 +107,22 @@ class _Source:
                 "ZipFile."
             ) from None
 
+    def has_bucket(self, bucket: str) -> bool | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._s3().head_bucket(Bucket=bucket)
+        except ClientError as error:
+            return False if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 else None
+        except (BotoCoreError, OSError):
+            return None
+        return True
+
+    def _s3(self) -> Any:
+        if self._client is None:  # two first reads at once make two clients, and one of them stays
+            self._client = self._make_client(replace(self._access, endpoint_url=self._endpoint()))
+        return self._client
+
     def _endpoint(self) -> str | None:
         return (
             self._access.endpoint_url
@@ -117,7 +135,7 @@ class _Source:
         asked = {"Bucket": bucket, "Key": key}
         if version is not None:
             asked["VersionId"] = version
-        answer = self._client.get_object(**asked)
+        answer = self._s3().get_object(**asked)
         body = answer["Body"]
         try:
             # A bucket without versioning may answer with the one object that it has, whatever was asked for.

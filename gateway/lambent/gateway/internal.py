@@ -17,6 +17,7 @@ from lambent.gateway.protocol.api import Reply
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.kernel import metrics
+from lambent.kernel.arn import parse_function
 from lambent.kernel.errors import (
     AccessDeniedException,
     InvalidParameterValueException,
@@ -126,12 +127,13 @@ class Routes:
         return _json({"runtimes": [asdict(entry) for entry in await self._runtimes()]})
 
     async def _logs(self, query: Query, body: bytes) -> Reply:
-        name = query.get("function", "")
+        asked, wait = query.get("function", ""), query.get("wait", "0")
+        if not asked or not _SECONDS.fullmatch(wait):
+            raise InvalidParameterValueException("Give function=NAME, and wait=SECONDS as a number.")
+        settings = self._services.settings
+        name = parse_function(asked, region=settings.region, account=settings.account_id).name
         function = await self._services.store.get(name)
         group = function.latest.logging.log_group if function is not None else f"/aws/lambda/{name}"
-        wait = query.get("wait", "0")
-        if not name or not _SECONDS.fullmatch(wait):
-            raise InvalidParameterValueException("Give function=NAME, and wait=SECONDS as a number.")
         lines, cursor = await self._read_logs(group, query.get("after"), min(float(wait), _LOG_WAIT))
         if function is None and not lines:
             raise ResourceNotFoundException(f"Function {name} does not exist and has left no log.")

@@ -115,6 +115,9 @@ class S3Events:
         function = await self._store.get(trigger.function)
         if function is None:
             _log.warning("A trigger's function does not exist.", trigger=trigger.id, function=trigger.function)
+            metrics.trigger_events_dropped.labels(metrics.function_label(trigger.function)).inc()
+            if created:  # done with: it is not for a function that gets the name later
+                self._marks.delivered(trigger.id, change)
             return
         noise = os.urandom(20).hex()
         now = self._clock.now()

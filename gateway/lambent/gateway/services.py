@@ -29,8 +29,9 @@ class Services:
     it raises InvalidParameterValueException with AWS's text. `target_problem`: why outcomes of events can't be
     delivered to a target, and what to do; None when they can. `failing_targets`: those that take nothing now.
     `take_dead_letters(function, limit)` makes events of a function's dead-letter queue's messages; how many; it
-    raises LambdaError. `no_triggers`: why no S3 server tells us of its
-    objects, and what to do; None when one does. `reserving` is held by who changes a reservation."""
+    raises LambdaError. `no_triggers`: why no S3 server tells us of its objects, and what to do; None when one
+    does. `has_bucket(bucket)` answers None where S3 does not say. `reserving` is held by who changes a
+    reservation."""
 
     settings: Settings
     store: FunctionStore
@@ -48,6 +49,7 @@ class Services:
     failing_targets: Callable[[], Sequence[FailingTarget]]
     take_dead_letters: Callable[[Function, int], Awaitable[int]]
     no_triggers: str | None = None
+    has_bucket: Callable[[str], Awaitable[bool | None]] | None = None
     reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 

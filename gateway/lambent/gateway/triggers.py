@@ -52,10 +52,10 @@ async def list_triggers(services: Services) -> list[dict[str, Any]]:
 
 
 async def add_trigger(services: Services, asked: object) -> dict[str, Any]:
-    """`asked`: {"bucket", "function", "events"?, "prefix"?, "suffix"?}; what was made, with its "id". Objects
-    that are older than the trigger are not its business. Raises InvalidParameterValueException (also when no S3
-    server tells us of its objects), ResourceNotFoundException (no such function), ResourceConflictException
-    (it overlaps with another)."""
+    """`asked`: {"bucket", "function", "events"?, "prefix"?, "suffix"?}; what was made, with its "id", and with
+    "warnings" if there are some. Objects that are older than the trigger are not its business. Raises
+    InvalidParameterValueException (also when no S3 server tells us of its objects), ResourceNotFoundException
+    (no such function), ResourceConflictException (it overlaps with another)."""
     made = _parsed(services, asked)
     if await services.store.get(made.function) is None:
         settings = services.settings
@@ -73,7 +73,11 @@ async def add_trigger(services: Services, asked: object) -> dict[str, Any]:
     # First the mark: a trigger without one would begin at its first event.
     await services.store.mark_set(mark_key(made.id), first_mark(services.clock.now()))
     await services.store.put_trigger(made)
-    return _shown(made)
+    if services.has_bucket is None or await services.has_bucket(made.bucket) is not False:
+        return _shown(made)
+    # AWS refuses that; here the two are made in any order, but a name that is wrong must not go unseen.
+    warning = f"There is no bucket {made.bucket} yet: nothing happens until it is made (aws s3 mb s3://{made.bucket})."
+    return {**_shown(made), "warnings": [warning]}
 
 
 async def remove_trigger(services: Services, trigger_id: str) -> dict[str, Any]:

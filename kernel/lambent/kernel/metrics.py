@@ -4,8 +4,17 @@ The only importer of prometheus_client. The label `function` is bounded: the fir
 their own series, later ones are counted under `other`.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
+# Else each counter and histogram has a second series with its time of birth.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 _MAX_FUNCTIONS = 500
 _functions: set[str] = set()
@@ -55,6 +64,12 @@ events_received = Counter(
 events_dropped = Counter(
     "lambent_async_events_dropped_total",
     "Asynchronous events given up after their retries (AWS: AsyncEventsDropped).",
+    ("function",),
+    registry=REGISTRY,
+)
+trigger_events_dropped = Counter(
+    "lambent_trigger_events_dropped_total",
+    "Events of triggers whose function does not exist.",
     ("function",),
     registry=REGISTRY,
 )

@@ -170,7 +170,7 @@ class Marks:
         return mark.since
 
     def delivered(self, trigger_id: str, change: Change, *, by_sweep: bool = False) -> None:
-        """A created object's event is on disk. The mark must be loaded."""
+        """A created object's event is on disk, or nobody's. The mark must be loaded."""
         mark = self._marks[trigger_id]
         identity = change_id(change)
         mark.ids[identity] = change.modified

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
 
 def test_no_command_shows_the_help() -> None:
     assert "lambent up" in run().output
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").output == f"lambent {metadata.version('lambent')}\n"
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

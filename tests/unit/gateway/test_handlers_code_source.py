@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
-from lambent.gateway.code_source import S3Access, make_fetch_s3
+from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
 from lambent.kernel.errors import InvalidParameterValueException
 
 
@@ -28,6 +28,11 @@ class FakeS3:
         self.made_for.append(access)
         return self
 
+    def head_bucket(self, **asked: str) -> None:
+        self.asked.append(asked)
+        if self.failure is not None:
+            raise self.failure
+
     def get_object(self, **asked: str) -> Mapping[str, Any]:
         self.asked.append(asked)
         if self.failure is not None:
@@ -44,6 +49,22 @@ async def message_of(failure: Exception, environment: Mapping[str, str] | None =
     with pytest.raises(InvalidParameterValueException) as caught:
         await fetch("b", "k", None)
     return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("failure", "there"),
+    [
+        (None, True),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadBucket"), False),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}}, "HeadBucket"), None),
+        (EndpointConnectionError(endpoint_url="http://s3:2"), None),
+    ],
+)
+async def test_whether_a_bucket_is_there(failure: Exception | None, there: bool | None) -> None:
+    s3 = FakeS3(failure=failure)
+    has_bucket = make_has_bucket(S3Access("us-east-1"), make_client=s3.make)
+    assert await has_bucket("b") is there
+    assert s3.asked == [{"Bucket": "b"}]
 
 
 async def test_an_object_is_read_with_one_client() -> None:

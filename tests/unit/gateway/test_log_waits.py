@@ -13,6 +13,7 @@ from lambent.gateway.internal import Routes
 from lambent.gateway.services import Services
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.models import LoggingConfig
+from lambent.kernel.settings import Settings
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.memory_logs import MemoryLogs
 
@@ -20,7 +21,10 @@ from lambent.kernel.store.memory_logs import MemoryLogs
 class World:
     def __init__(self) -> None:
         self.store, self.logs = MemoryStore(), MemoryLogs()
-        services = cast(Services, SimpleNamespace(store=self.store, logs=self.logs, clock=SystemClock()))
+        services = cast(
+            Services,
+            SimpleNamespace(store=self.store, logs=self.logs, clock=SystemClock(), settings=Settings()),
+        )
         none = cast(Any, None)
         self.routes = Routes(services, s3_events=none, facts={}, runtimes=none, durability=none)
 

@@ -9,6 +9,7 @@ from filer_messages import Message, b64, body, created, entry, folder, message
 from samples import function
 
 from lambent.gateway.s3_events import PATIENCE_SECONDS, S3Events, change_of
+from lambent.kernel import metrics
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.models import Event, Trigger
@@ -201,6 +202,22 @@ async def test_a_change_that_a_sweep_has_delivered_is_not_delivered_again(world:
 
     assert await world.send(sent) == 200
     assert world.queue.events == []
+
+
+async def test_what_comes_while_the_function_is_deleted_is_counted_and_not_for_its_successor(
+    world: World,
+) -> None:
+    await world.add()
+    await world.store.delete("f")
+    counter = metrics.trigger_events_dropped.labels("f")
+    before = counter._value.get()
+    sent = created("/buckets/photos/a")
+
+    assert await world.send(sent) == 200
+    assert world.queue.events == []
+    assert counter._value.get() == before + 1
+    found = change(sent)
+    assert found is not None and world.marks.is_delivered("t1", found)  # a sweep passes it over
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,19 @@ ASKED = {"bucket": "photos", "function": "f"}
 async def services() -> Services:
     store = MemoryStore()
     await store.create(function("f"))
+
+    async def has_bucket(bucket: str) -> bool | None:
+        return {"photos": True, "nowhere": False}.get(bucket)
+
     return cast(
-        Services, SimpleNamespace(store=store, clock=TestClock(1000.9), settings=Settings(), no_triggers=None)
+        Services,
+        SimpleNamespace(
+            store=store,
+            clock=TestClock(1000.9),
+            settings=Settings(),
+            no_triggers=None,
+            has_bucket=has_bucket,
+        ),
     )
 
 
@@ -45,6 +56,14 @@ async def test_a_trigger_is_stored_listed_and_removed(services: Services) -> Non
     assert await triggers.list_triggers(services) == [made]
     assert await triggers.remove_trigger(services, made["id"]) == {"id": made["id"]}
     assert await triggers.list_triggers(services) == []
+
+
+@pytest.mark.parametrize(("bucket", "warned"), [("photos", False), ("nowhere", True), ("unknown", False)])
+async def test_a_bucket_that_is_not_there_is_warned_of(services: Services, bucket: str, warned: bool) -> None:
+    made = await triggers.add_trigger(services, ASKED | {"bucket": bucket})
+
+    assert ("There is no bucket nowhere yet" in " ".join(made.get("warnings", ()))) == warned
+    assert [each["id"] for each in await triggers.list_triggers(services)] == [made["id"]]
 
 
 async def test_a_trigger_notes_when_it_was_made(services: Services) -> None:

@@ -11,6 +11,12 @@ def test_functions_beyond_the_bound_share_a_series(monkeypatch: pytest.MonkeyPat
     assert [metrics.function_label(name) for name in ("a", "b", "c", "a")] == ["a", "b", "other", "a"]
 
 
+def test_no_series_is_there_twice() -> None:
+    metrics.invocations.labels("once", "success").inc()
+    metrics.duration.labels("once").observe(0.1)
+    assert "_created" not in metrics.exposition().decode()
+
+
 def test_the_exposition_names_every_metric() -> None:
     text = metrics.exposition().decode()
     for name in ("invocations", "errors", "throttles", "duration_seconds", "init_duration_seconds"):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from samples import function
 
+from lambent.kernel import metrics
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import EventQueueUnavailable, ServiceException
 from lambent.kernel.models import Event, Trigger
@@ -95,6 +96,21 @@ async def test_a_second_sweep_finds_nothing_also_after_a_restart(world: World) -
     assert await world.sweep.sweep() == 0
     world.restart()
     assert await world.sweep.sweep() == 0
+
+
+async def test_what_came_while_the_function_was_deleted_is_not_for_its_successor(world: World) -> None:
+    await world.store.delete("f")
+    world.objects = [put("in/a", MADE)]
+    counter = metrics.trigger_events_dropped.labels("f")
+    before = counter._value.get()
+    assert await world.sweep.sweep() == 0
+    assert counter._value.get() == before + 1
+
+    world.restart()
+    await world.store.create(function("f"))
+    world.objects.append(put("in/b", MADE + 5))
+    assert await world.sweep.sweep() == 1
+    assert world.keys() == ["in/b"]
 
 
 async def test_an_object_written_again_is_delivered_again(world: World) -> None:

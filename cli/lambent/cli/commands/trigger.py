@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lambent.cli.client import Endpoint, Failed, Name, call, say, show, told
+from lambent.cli.client import Endpoint, Failed, Name, call, err, say, show, told
 
 app = typer.Typer(no_args_is_help=True, help="What invokes functions: objects of an S3 bucket.")
 
@@ -30,6 +30,8 @@ def trigger_add(
             "suffix": suffix,
         }
         made = call(endpoint, "POST", "/_lambent/triggers", body=asked)
+    for warning in made.get("warnings", ()):
+        say(f"warning: {warning}", style="yellow", to=err)
     say(f"Added {made['id']}: {source} -> {name}")
 
 

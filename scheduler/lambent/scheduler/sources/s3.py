@@ -145,7 +145,9 @@ class S3Sweep:
         if self._marks.is_delivered(trigger.id, change):
             return 0
         function = await self._store.get(trigger.function)
-        if function is None:
+        if function is None:  # done with: it is not for a function that gets the name later
+            metrics.trigger_events_dropped.labels(metrics.function_label(trigger.function)).inc()
+            self._marks.delivered(trigger.id, change, by_sweep=True)
             return 0
         noise = os.urandom(20).hex()
         now = self._clock.now()
