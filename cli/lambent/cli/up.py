@@ -227,6 +227,7 @@ class Up:
                     await each.start(self._tasks, name)
                 self._forever("queue feed", parts.events.feed.run())
                 self._forever("queue upkeep", parts.events.upkeep.run())
+                self._forever("payload sweep", parts.events.upkeep.run_sweep())
                 if parts.sweep is not None:
                     self._forever("S3 sweep", parts.sweep.run())
                 self._forever("S3 marks", parts.marks.run())

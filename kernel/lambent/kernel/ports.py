@@ -154,6 +154,9 @@ class EventQueue(Protocol):
     async def drop_lane(self, lane: str) -> int:
         """Forgets a deleted function's lines and all that is in them; how many events."""
 
+    async def sweep(self) -> int:
+        """Deletes payloads that are kept outside of the broker and whose events are gone; how many."""
+
     def wake(self) -> None:
         """Interrupts a waiting `consume`, when a line has got room."""
 

@@ -18,6 +18,7 @@ from lambent.kernel.log import Log
 from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response
 from lambent.kernel.ports import Clock, Delivery, Dispatcher, EnvironmentHost, EventQueue, Lease, Run
 from lambent.kernel.tasks import Tasks
+from lambent.scheduler.destinations.record import error_message
 from lambent.scheduler.retry import (
     MAX_AGE,
     RETRY_BASE,
@@ -321,7 +322,7 @@ class Lanes:
 
     def _ending(self, event: Event, decision: Decision, attempt: _Attempt) -> Ending:
         response = attempt.response
-        return Ending(
+        ending = Ending(
             condition=decision.condition,
             at=self._clock.now(),
             attempts=event.attempt if response is not None else event.attempt - 1,
@@ -331,6 +332,8 @@ class Lanes:
             response=response.payload if response is not None else None,
             message=attempt.message,
         )
+        # A dead event is kept without the answer, but not without a word.
+        return ending._replace(message=error_message(ending)) if ending.function_error else ending
 
     def _outcomes(self, event: Event, function: Function, ending: Ending) -> list[Item]:
         """What takes the event's place: a record for each target; a dead event where nobody would get one."""

@@ -212,6 +212,9 @@ class MemoryEventQueue:
         dropped = [self._queues.pop((line, lane), _Queue()) for line in Line]
         return len(dropped[0])
 
+    async def sweep(self) -> int:
+        return 0
+
     def wake(self) -> None:
         self._woken = True
         self._changed.set()

@@ -15,6 +15,7 @@ from lambent.kernel.ports import Clock, EventQueue, FunctionStore
 
 _log = Log(__name__)
 _SECONDS = 5.0
+_SWEEP_SECONDS = 3600.0
 _PAGE = 200
 _GAUGES = {
     "depth": metrics.queue_depth,
@@ -50,6 +51,15 @@ class QueueUpkeep:
         while True:
             await self.look()
             await self._clock.sleep(_SECONDS)
+
+    async def run_sweep(self) -> None:
+        """Deletes payloads of events that are gone, now and each hour; for `Tasks.forever`."""
+        while True:
+            try:
+                await self._queue.sweep()
+            except LambdaError as failure:
+                _log.warning("Payloads of events that are gone stay for an hour more.", why=failure.message)
+            await self._clock.sleep(_SWEEP_SECONDS)
 
     async def look(self) -> None:
         """One round. An outage is said by the queue already; the gauges stay as they are."""

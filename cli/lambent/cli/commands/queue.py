@@ -119,7 +119,7 @@ def redrive(
     with told():
         asked = {"function": function, "limit": limit, "from_dead_letter_queue": dlq}
         moved = call(endpoint, "POST", "/_lambent/queue/redrive", body=asked)["moved"]
-    say(f"{moved} event{'' if moved == 1 else 's'} of {function} run again.")
+    say(f"{moved} {'event' if moved == 1 else 'events'} of {function} {'runs' if moved == 1 else 'run'} again.")
 
 
 @app.command("purge", epilog="Example: lambent queue purge hello --line dead")

@@ -92,19 +92,20 @@ def dead_letter_attributes(record: OutcomeRecord) -> dict[str, dict[str, str]]:
     return {
         "RequestID": {"DataType": "String", "StringValue": record.event.request_id},
         "ErrorCode": {"DataType": "Number", "StringValue": str(ending.status or 200)},
-        "ErrorMessage": {"DataType": "String", "StringValue": _shortened(message)},
+        "ErrorMessage": {"DataType": "String", "StringValue": message},
     }
 
 
 def _shortened(text: str) -> str:
-    return text.encode()[:_MAX_MESSAGE].decode("utf-8", "ignore")
+    return text.encode("utf-8", "replace")[:_MAX_MESSAGE].decode("utf-8", "ignore")
 
 
 def error_message(ending: Ending) -> str:
-    """What a person should read of how an event ended: the function's own error, else the platform's."""
+    """What a person should read of how an event ended: the function's own error, else the platform's; at most
+    1 KB."""
     try:
         body = json.loads(ending.response or b"null")
     except (ValueError, RecursionError):
         body = None
     found = body.get("errorMessage") if isinstance(body, dict) else None
-    return found if isinstance(found, str) and found else ending.message
+    return _shortened(found if isinstance(found, str) and found else ending.message)

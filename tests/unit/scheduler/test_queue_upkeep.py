@@ -1,0 +1,96 @@
+"""queue_upkeep.py: the queue's numbers as metrics, and the bound on events that were given up."""
+
+import pytest
+from unit.scheduler.samples import event, function
+
+from lambent.kernel import metrics
+from lambent.kernel.clock import TestClock
+from lambent.kernel.errors import EventQueueUnavailable
+from lambent.kernel.events import Condition, DeadEvent, Ending, LaneDepth, Line, OutcomeRecord, Room
+from lambent.kernel.store.memory import MemoryStore
+from lambent.scheduler.queue_memory import MemoryEventQueue
+from lambent.scheduler.queue_upkeep import QueueUpkeep
+
+ENDING = Ending(Condition.RETRIES_EXHAUSTED, at=0.0, attempts=3)
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture
+def queue(clock: TestClock) -> MemoryEventQueue:
+    return MemoryEventQueue(clock)
+
+
+@pytest.fixture
+async def upkeep(queue: MemoryEventQueue, clock: TestClock) -> QueueUpkeep:
+    store = MemoryStore()
+    await store.create(function("upkeep"))
+    return QueueUpkeep(queue, store=store, clock=clock, keep_dead=2)
+
+
+def shown() -> dict[str, float]:
+    gauges = {
+        "depth": metrics.queue_depth,
+        "age": metrics.queue_age,
+        "outcomes": metrics.queue_outcomes,
+        "dead": metrics.queue_dead,
+    }
+    return {what: gauge.labels("upkeep")._value.get() for what, gauge in gauges.items()}
+
+
+async def end(queue: MemoryEventQueue, number: int, *, dead: bool) -> None:
+    await queue.publish(event(number))
+    [delivery] = await queue.consume(Room({"uid": 1}), wait=0)
+    item = DeadEvent(delivery.event, ENDING) if dead else OutcomeRecord(delivery.event, ENDING, "arn", False)
+    await queue.replace(delivery, [item])
+
+
+async def test_gauges_follow_the_queue_down_to_nothing(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep, clock: TestClock
+) -> None:
+    await end(queue, 1, dead=True)
+    await end(queue, 2, dead=False)
+    for number in (3, 4):
+        await queue.publish(event(number))
+    await clock.advance(7)
+    await upkeep.look()
+    assert shown() == {"depth": 2, "age": 7, "outcomes": 1, "dead": 1}
+    await queue.drop_lane("uid")
+    await upkeep.look()
+    assert shown() == {"depth": 0, "age": 0, "outcomes": 0, "dead": 0}
+
+
+async def test_dead_events_beyond_what_is_kept_are_discarded_loudly(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = metrics.dead_discarded.labels("upkeep")._value.get()
+    for number in range(5):
+        await end(queue, number, dead=True)
+    await upkeep.look()
+    left = await queue.peek("uid", Line.DEAD, limit=9)
+    assert [item.event.request_id for item in left if isinstance(item, DeadEvent)] == ["request-3", "request-4"]
+    assert metrics.dead_discarded.labels("upkeep")._value.get() == before + 3
+    assert "discarded" in caplog.text
+
+
+async def test_an_outage_leaves_the_numbers_as_they_are(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.publish(event(1))
+    await upkeep.look()
+
+    async def down() -> list[LaneDepth]:
+        raise EventQueueUnavailable()
+
+    monkeypatch.setattr(queue, "lanes", down)
+    await upkeep.look()
+    assert shown()["depth"] == 1
+
+
+async def test_a_lane_of_a_deleted_function_is_no_series(queue: MemoryEventQueue, upkeep: QueueUpkeep) -> None:
+    await queue.publish(event(1, lane="uid-gone", name="gone"))
+    await upkeep.look()
+    assert b'function="gone"' not in metrics.exposition()
