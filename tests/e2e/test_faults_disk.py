@@ -1,18 +1,18 @@
 """A full disk: what cannot be stored is refused in words, what was accepted stays, and room brings everything
 back without a restart."""
 
-import errno
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import disks
 import pytest
 from botocore.exceptions import ClientError
 from collector import Collector, reporting
+from disks import fill
 from running import ROLE, RUNTIME, Functions, Server, zipped
 from support import require
 from traces import left_behind, until
@@ -23,32 +23,9 @@ HELLO = "def handler(event, context):\n    return event\n"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A sparse filesystem of 4 GB, for environments want 1.5 GB of free space before they start; on a loop
-    device, for fsync means nothing on a tmpfs."""
     require("root", os.geteuid() == 0, "mounts a small filesystem, which root alone may: run it as root")
-    image, disk = tmp_path / "disk.ext4", tmp_path / "disk"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(4 << 30)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Takes the last byte of it; the file that does."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        size, end = 1 << 30, 0
-        while size >= 4096:
-            try:
-                os.posix_fallocate(file.fileno(), end, size)  # takes the blocks and writes none
-                end += size
-            except OSError as failure:
-                assert failure.errno == errno.ENOSPC
-                size //= 2
-    return ballast
+    with disks.small_disk(tmp_path) as disk:
+        yield disk
 
 
 def refusal(functions: Functions, operation: str, **members: object) -> tuple[int, str, str] | None:
