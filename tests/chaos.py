@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,6 +106,31 @@ class Publishers:
             connection.close()
 
 
+class _Pair:
+    """One connection through the wire: its two ends, closed by whichever direction ends last."""
+
+    def __init__(self, here: socket.socket, there: socket.socket) -> None:
+        self.ends = (here, there)
+        self._left = 2
+        self._lock = threading.Lock()
+
+    def pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):  # cut, on either side
+            while data := source.recv(65536):
+                target.sendall(data)
+        self.cut()
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                for end in self.ends:
+                    end.close()
+
+    def cut(self) -> None:
+        for end in self.ends:
+            with suppress(OSError):  # it has ended by itself
+                end.shutdown(socket.SHUT_RDWR)
+
+
 class CutWire:
     """A way to a Redis server that can be cut: every connection through it ends at once."""
 
@@ -113,9 +138,9 @@ class CutWire:
         self._to = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._ends: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._pairs: list[_Pair] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         while True:
@@ -129,37 +154,26 @@ class CutWire:
                 here.close()
                 continue
             there.settimeout(None)
-            with self._lock:
-                self._ends |= {here, there}
-            for source, target in ((here, there), (there, here)):
-                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass  # cut, on either side: the other end hears of it below
-        for end in (source, target):
-            with self._lock:
-                self._ends.discard(end)
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                end.close()
+            pair = _Pair(here, there)
+            self._pairs.append(pair)
+            for way in ((here, there), (there, here)):
+                thread = threading.Thread(target=pair.pump, args=way)
+                self._threads.append(thread)
+                thread.start()
 
     def cut(self) -> None:
-        with self._lock:
-            ends, self._ends = self._ends, set()
-        for end in ends:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                end.close()
+        pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            pair.cut()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._threads[0].join()
         self._listener.close()
         self.cut()
+        for thread in self._threads:
+            thread.join()
 
 
 def _kill(pids: list[int]) -> bool:
