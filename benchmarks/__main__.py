@@ -1,133 +1,31 @@
-"""`make bench`: warm invokes and cold starts of Lambent, side by side with baselines in one run, as ratios,
-because this kind of machine is noisy and only ratios of one run mean anything.
+"""`make bench`: Lambent side by side with baselines in one run, as ratios, because this kind of machine is
+noisy and only ratios of one run mean anything.
 
-Baselines: (a) `chain`, unmodified awslambdaric processes behind the smallest possible gateway, no isolation;
-(b) `asgi`, a bare ASGI application on uvicorn; for cold starts a plain `python -m awslambdaric`.
-"""
+Parts: `warm` and `cold` synchronous invokes (against `chain`, unmodified awslambdaric behind the smallest
+possible gateway without isolation, `asgi`, a bare ASGI application, and a plain `python -m awslambdaric`),
+`events` (asynchronous ones, end to end) and `transport` (the kombu transport alone, against kombu's own for
+Redis)."""
 
 import argparse
-import contextlib
-import io
-import json
 import os
-import re
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from benchmarks import events, transport
 from benchmarks.baselines import HANDLER, runtime_environment
+from benchmarks.servers import CLIENTS, api, baseline, cpu_seconds, create, lambent, load
 from rich.console import Console
 from rich.table import Table
 
 console = Console()
-CLIENTS = (1, 8, 64)
 PATH = "/2015-03-31/functions/bench-{clients}/invocations"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-@contextlib.contextmanager
-def baseline(*arguments: str) -> Iterator[int]:
-    port = free_port()
-    kind, *rest = arguments
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.baselines", kind, str(port), *rest],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None and process.stdin is not None
-    try:
-        assert process.stdout.readline() == b"ready\n"
-        yield port
-    finally:
-        process.stdin.close()
-        process.wait(20)
-
-
-@contextlib.contextmanager
-def lambent(folder: Path) -> Iterator[tuple[int, int]]:
-    """(port, pid) of a server with everything on but S3, which takes no part."""
-    log = folder / "log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lambent.cli", "up", "--port", "0", "--no-s3"]
-            + ["--data-dir", str(folder / "data")],
-            stdout=output,
-            stderr=output,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"},
-        )
-    try:
-        while "Stop with" not in (text := log.read_text()):
-            if process.poll() is not None:
-                raise SystemExit(f"the server did not start:\n{text}")
-            time.sleep(0.05)
-        yield int(re.findall(r"serves at http://127.0.0.1:(\d+)", text)[0]), process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def load(port: int, path: str, clients: int, seconds: float) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", str(port), path, str(clients), str(seconds)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def archive() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        entry = zipfile.ZipInfo("app.py")
-        entry.external_attr = 0o644 << 16
-        made.writestr(entry, HANDLER)
-    return buffer.getvalue()
-
-
-def api(port: int) -> Any:
-    import boto3
-
-    return boto3.client(
-        "lambda",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
-    )
-
-
-def create(aws: Any, name: str, memory: int = 1769) -> None:
-    """1769 MB is one whole vCPU: less would measure the CPU share, which is the function's and not ours."""
-    role = "arn:aws:iam::000000000000:role/bench"
-    aws.create_function(
-        FunctionName=name,
-        Runtime=f"python{sys.version_info.major}.{sys.version_info.minor}",
-        Handler="app.handler",
-        Role=role,
-        Code={"ZipFile": archive()},
-        MemorySize=memory,
-    )
-    while aws.get_function_configuration(FunctionName=name)["State"] != "Active":
-        time.sleep(0.02)
+PARTS = ("warm", "cold", "events", "transport")
 
 
 def warm(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
@@ -244,12 +142,21 @@ def show_cold(times: Mapping[str, list[float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each warm load")
+    parser.add_argument("--part", choices=PARTS, action="append", help="again for more; default: all")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--cold", type=int, default=30, help="cold starts")
+    parser.add_argument("--flood", type=int, default=100_000, help="events of the flood")
     given = parser.parse_args()
     console.print(f"Load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores")
-    show_warm(warm(given.seconds))
-    show_cold(cold(given.cold))
+    parts = given.part or PARTS
+    if "warm" in parts:
+        show_warm(warm(given.seconds))
+    if "cold" in parts:
+        show_cold(cold(given.cold))
+    if "transport" in parts:
+        transport.show(console, transport.measure())
+    if "events" in parts:
+        events.run(console, given.seconds, given.flood)
 
 
 if __name__ == "__main__":

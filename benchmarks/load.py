@@ -54,11 +54,13 @@ class Client(asyncio.Protocol):
         self.transport.close()
 
 
-async def load(port: int, path: str, body: bytes, clients: int, seconds: float) -> dict[str, float]:
-    """p50 and p99 in ms, requests a second, failures."""
+async def load(
+    port: int, path: str, body: bytes, clients: int, seconds: float, *, headers: str = ""
+) -> dict[str, float]:
+    """p50 and p99 in ms, requests a second, failures. `headers`: further lines, each ended by CRLF."""
     request = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"content-length: {len(body)}\r\n{headers}\r\n"
     ).encode() + body
     latencies: list[float] = []
     failures: list[int] = []
@@ -78,6 +80,7 @@ async def load(port: int, path: str, body: bytes, clients: int, seconds: float) 
         "p99_ms": latencies[int(len(latencies) * 0.99)] * 1000,
         "per_second": len(latencies) / took,
         "failures": len(failures),
+        "count": len(latencies) - len(failures),
     }
 
 
@@ -88,10 +91,11 @@ def main() -> None:
     parser.add_argument("clients", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--body", default='{"a":1}')
+    parser.add_argument("--event", action="store_true", help="asynchronous invocations")
     given = parser.parse_args()
-    print(
-        json.dumps(uvloop.run(load(given.port, given.path, given.body.encode(), given.clients, given.seconds)))
-    )
+    headers = "x-amz-invocation-type: Event\r\n" if given.event else ""
+    work = load(given.port, given.path, given.body.encode(), given.clients, given.seconds, headers=headers)
+    print(json.dumps(uvloop.run(work)))
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ def test_the_headers_of_an_invocation(server: Server, made: Callable[..., str]) 
     assert re.fullmatch(UUID, headers["x-amzn-requestid"])
     assert json.loads(body) == [1.0, headers["x-amzn-requestid"]]
     assert headers["content-length"] == str(len(body))
-    assert re.fullmatch(r"root=1-[0-9a-f]{8}-[0-9a-f]{24};sampled=0", headers["x-amzn-trace-id"])
+    answered = r"root=1-[0-9a-f]{8}-[0-9a-f]{24};sampled=0;lineage=[0-9a-f]{8}:1"
+    assert re.fullmatch(answered, headers["x-amzn-trace-id"])
     assert "x-amz-function-error" not in headers and "x-amz-log-result" not in headers and "date" in headers
     status, headers, body = request(server, "POST", INVOKE.format(name), b"0", {"X-Amz-Log-Type": "Tail"})
     assert (status, headers["x-amz-function-error"]) == (200, "Unhandled")
@@ -336,8 +337,10 @@ def test_a_callers_trace_is_the_functions_and_its_root_is_answered(
     name = made("import os\ndef handler(event, context):\n    return os.environ['_X_AMZN_TRACE_ID']\n")
     trace = "Root=1-67ae8b2c-0123456789abcdef01234567;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=a87bd80c:1"
     _, headers, body = request(server, "POST", INVOKE.format(name), b"{}", {"X-Amzn-Trace-Id": trace})
-    assert json.loads(body) == trace
-    answered = "root=1-67ae8b2c-0123456789abcdef01234567;sampled=1;lineage=a87bd80c:1"
+    # The chain of calls goes on: this function's own call is counted with it.
+    given, _, mark = json.loads(body).rpartition("|")
+    assert given == trace and re.fullmatch("[0-9a-f]{8}:1", mark)
+    answered = f"root=1-67ae8b2c-0123456789abcdef01234567;sampled=1;lineage=a87bd80c:1|{mark}"
     assert headers["x-amzn-trace-id"] == answered
 
 
@@ -372,9 +375,8 @@ def test_the_variables(functions: Functions, made: Callable[..., str]) -> None:
     }
     assert {key: seen.get(key) for key in reserved} == reserved
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", seen["AWS_LAMBDA_LOG_STREAM_NAME"])
-    assert re.fullmatch(
-        r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", seen["_X_AMZN_TRACE_ID"]
-    )
+    trace = r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=[0-9a-f]{8}:1"
+    assert re.fullmatch(trace, seen["_X_AMZN_TRACE_ID"])
     assert seen["AWS_ACCESS_KEY_ID"] and seen["AWS_SECRET_ACCESS_KEY"] and seen["AWS_SESSION_TOKEN"]
     assert seen["AWS_XRAY_CONTEXT_MISSING"] == "LOG_ERROR"
     for key in ("HOME", "COLUMNS", "PWD", "VIRTUAL_ENV"):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from collector import Collector, reporting, send
 from running import ROLE, RUNTIME, Functions, Server, zipped
 from traces import environments, left_behind, need_groups, processes, until
@@ -174,7 +174,7 @@ def publish(server: Server, name: str, accepted: list[str], stop: threading.Even
                     FunctionName=name, InvocationType="Event", Payload=json.dumps({"id": event})
                 )
                 answer["Payload"].read()
-            except (ClientError, HTTPClientError):
+            except (ClientError, BotoCoreError):
                 stop.wait(0.02)  # not accepted: its publisher would try again
                 continue
             if answer["StatusCode"] == 202:

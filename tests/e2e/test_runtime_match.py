@@ -24,7 +24,7 @@ def absent(server: Server) -> str:
 
 
 def runtimes(server: Server, match: str) -> dict[str, str]:
-    """{runtime: line} of `lambent runtimes`."""
+    """{runtime: its row} of `lambent runtimes`, and {"runtime:": what is said of it}."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(server.data_dir.parent), "COLUMNS": "300"}
     settings = {"LAMBENT_RUNTIME_MATCH": match, "LAMBENT_DATA_DIR": str(server.data_dir)}
     command = [sys.executable, "-m", "lambent.cli", "runtimes"]
@@ -47,8 +47,9 @@ def test_compatible_runs_on_the_nearest_python_and_says_so(own_server: Start) ->
     assert functions.invoke("f").result == list(sys.version_info[:3])
     (started,) = [line for line in functions.logged("f", until="INIT_START") if line.startswith("INIT_START")]
     assert started.startswith(f"INIT_START Runtime Version: python:{THIS}\t"), started
-    line = runtimes(server, "compatible")[wanted]
-    assert line.split()[:4] == [wanted, "yes", RUNTIME, THIS] and warning in line, line
+    shown = runtimes(server, "compatible")
+    assert shown[wanted].split()[:4] == [wanted, "yes", RUNTIME, THIS]
+    assert shown[f"{wanted}:"] == f"{wanted}: {warning}"
     # Where the wanted one is there, nothing is said.
     answer = functions.aws.update_function_configuration(FunctionName="f", Runtime=RUNTIME)
     assert "x-lambent-warning" not in answer["ResponseMetadata"]["HTTPHeaders"]
