@@ -141,12 +141,11 @@ def test_a_large_payload_lies_beside_the_queue_until_its_event_is_done(
     send(functions, failing, {"more": "x" * 500_000})
     until(lambda: row(server, failing)["dead"] == 1, 20, "it is given up")
     assert len(lying()) == 1
-    [item] = json.loads(request(server, "GET", f"/_lambent/queue/items?function={failing}&line=dead")[2])[
-        "items"
-    ]
+    found = json.loads(request(server, "GET", f"/_lambent/queue/items?function={failing}&line=dead")[2])
+    [item] = found["items"]
     assert item["size"] > 500_000 and item["error"] == "500000"
     request(server, "DELETE", f"/_lambent/queue/items?function={failing}&line=dead")
-    server.kill()  # what a purge or a crash leaves lying is swept when it is an hour old: at a start, at the latest
+    server.kill()  # what a purge or a crash leaves lying is swept once it is an hour old
     [orphan] = lying()
     os.utime(orphan, (0, 0))
     server.start()
