@@ -91,6 +91,6 @@ async def test_an_outage_leaves_the_numbers_as_they_are(
 
 
 async def test_a_lane_of_a_deleted_function_is_no_series(queue: MemoryEventQueue, upkeep: QueueUpkeep) -> None:
-    await queue.publish(event(1, lane="uid-gone", name="gone"))
+    await queue.publish(event(1, lane="uid-gone", name="upkeep-gone"))
     await upkeep.look()
-    assert b'function="gone"' not in metrics.exposition()
+    assert b'function="upkeep-gone"' not in metrics.exposition()
