@@ -89,6 +89,11 @@ class RunningSandbox:
         if self.exited.done():
             return
         self._killed = True
+        if self.groups is None or not self.groups.counts_memory:
+            try:
+                self.max_memory()  # a dead process's memory can't be looked at
+            except OSError as failure:  # out of descriptors: it dies all the same
+                _log.warning("The memory of a killed one is not known.", environment=self.id, failure=failure)
         self._send(self._init, signal.SIGKILL)  # and with it, its PID namespace
         if self.groups is not None:
             self.groups.kill()
