@@ -12,6 +12,7 @@ class Execution:
     """A `ports.Run`. Times are of the monotonic clock, in seconds."""
 
     __slots__ = (
+        "asked",
         "begun",
         "ended",
         "error_type",
@@ -24,8 +25,9 @@ class Execution:
         "tail",
     )
 
-    def __init__(self, invocation: Invocation, lease: Lease) -> None:
+    def __init__(self, invocation: Invocation, lease: Lease, *, asked: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
+        self.asked = asked
         self.invocation = invocation
         self.lease = lease
         self.response: asyncio.Future[Response] = loop.create_future()

@@ -147,7 +147,7 @@ class Host:
     # ---- EnvironmentHost ------------------------------------------------------------------------------
 
     def invoke(self, invocation: Invocation, lease: Lease) -> Execution:
-        execution = Execution(invocation, lease)
+        execution = Execution(invocation, lease, asked=self._clock.monotonic())
         if self._stopping:
             execution.fail(ServiceException("The server is stopping. Try again in a moment."))
             return execution
@@ -230,19 +230,30 @@ class Host:
         if error is not None:
             if environment is not None:
                 self._drop(pool, environment)
-            if pool.waiting:
-                execution = pool.waiting.popleft()
-                execution.fail(error)
+            self._refuse(pool, error)
         elif environment is not None and environment.state is EnvironmentState.INIT_FAILED:
             self.environment_idle(environment)
         if not self._stopping:
             self._start_what_is_missing(pool)
         self._forget_if_empty(pool.target.key)
 
+    def _refuse(self, pool: _Pool, error: LambdaError) -> None:
+        """Fails the execution that waits longest. One that memory is short for, and that has not waited long
+        itself, goes on waiting for an environment that is busy now."""
+        if not pool.waiting:
+            return
+        waited = self._clock.monotonic() - pool.waiting[0].asked
+        if isinstance(error, TooManyRequestsException) and pool.environments and waited < _ROOM_SECONDS:
+            return
+        if isinstance(error, TooManyRequestsException):
+            name = metrics.function_label(pool.target.name)
+            metrics.throttles.labels(name, error.reason).inc()
+        pool.waiting.popleft().fail(error)
+
     def _new_environment(self, pool: _Pool) -> Environment:
         target = pool.target
         command = self._command(target)
-        self._reserve(target.memory_size, metrics.function_label(target.name))
+        self._reserve(target.memory_size)
         environment_id = uuid.uuid4().hex
         stream = time.strftime("%Y/%m/%d", time.gmtime(self._clock.now()))
         stream += f"/[{target.version}]{environment_id}"
@@ -285,14 +296,12 @@ class Host:
             raise InvalidRuntimeException(problem)
         return self._runtimes.command(target.runtime, target.handler)
 
-    def _reserve(self, memory_mb: int, function: str) -> None:
+    def _reserve(self, memory_mb: int) -> None:
         while self._reserved_mb + memory_mb > self._config.memory_mb:
             idle = self._idle()
             if not idle:
-                reason = "ConcurrentInvocationLimitExceeded"
-                metrics.throttles.labels(function, reason).inc()
                 raise TooManyRequestsException(
-                    reason,
+                    "ConcurrentInvocationLimitExceeded",
                     f"Rate Exceeded. This machine's memory for environments ({self._config.memory_mb} MB, "
                     "LAMBENT_MEMORY_MB) is in use.",
                 )

@@ -222,6 +222,24 @@ async def test_no_memory_and_nothing_idle_is_a_throttle_that_says_so(made: Make)
     assert not running.report.done()
 
 
+async def test_who_has_just_asked_is_not_refused_for_the_time_another_has_waited(made: Make) -> None:
+    stage = await made(memory_mb=200)
+    running = stage.invoke()
+    runtime = await stage.runtime()
+    first = stage.invoke()
+    await asyncio.sleep(0.7)
+    await stage.finish(runtime)  # the first is served now; the start asked for it still waits for memory
+    await running.report
+    second = stage.invoke()
+    await asyncio.sleep(0.6)  # that start has been in vain
+    assert not second.response.done()
+    await stage.finish(runtime)
+    await first.report
+    await stage.finish(runtime)
+    assert (await second.response).payload == b"1"
+    assert len(stage.driver.sandboxes) == 1
+
+
 async def test_a_start_that_fails_is_told_and_the_next_one_works(made: Make) -> None:
     stage = await made()
     stage.driver.failure = ServiceException("no space left")
