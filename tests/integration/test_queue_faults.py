@@ -10,7 +10,7 @@ from support import RedisServer
 
 from lambent.kernel.blobs.memory import MemoryBlobs
 from lambent.kernel.errors import EventQueueUnavailable
-from lambent.kernel.events import Room
+from lambent.kernel.events import Line, Room
 from lambent.kernel.models import Event
 from lambent.kernel.ports import Delivery
 from lambent.scheduler.queue import KombuEventQueue
@@ -202,6 +202,24 @@ async def test_a_full_server_refuses_and_what_it_has_can_still_be_consumed(
     await queue.ack(rest)
     await queue.publish(event(1000))
     assert {d.event.attempt for d in await take(queue, 2)} == {1, 2}
+
+
+async def test_a_server_far_beyond_its_memory_can_be_looked_at_and_emptied(
+    make_redis: Callable[..., RedisServer], make_queue: Make
+) -> None:
+    server = make_redis("--maxmemory-policy", "noeviction")
+    queue = await make_queue(server)
+    for number in range(20):
+        await queue.publish(event(number, payload=b"x" * 1000))
+    with server.client() as client:
+        client.config_set("maxmemory", "1mb")
+    with pytest.raises(EventQueueUnavailable, match="memory"):
+        await queue.publish(event(20))
+    [row] = await queue.lanes()
+    assert row.ready == 20
+    assert len(await queue.peek(row.lane, Line.LANE, limit=5)) == 5
+    assert await queue.purge(row.lane, Line.LANE) == 20
+    assert await queue.lanes() == []
 
 
 async def test_the_unix_socket_works(own_redis: RedisServer, make_queue: Make) -> None:

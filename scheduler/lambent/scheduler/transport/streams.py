@@ -113,17 +113,20 @@ class Channel(virtual.Channel):
     def _fixed_shards(self) -> int:
         """The shard count that the first client set. Another one would look for queues under other keys."""
         key = f"{self.prefix}:meta"
-        replies = self.wire.run(
-            [
-                ("HSETNX", key, "schema", SCHEMA),
-                ("HSETNX", key, "shards", self.shards),
-                ("HMGET", key, "schema", "shards"),
-            ]
-        )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        schema, shards = (int(value) for value in replies[2])
+        found = self.wire.one("HMGET", key, "schema", "shards")
+        if None in found:  # only then a write: a server that is out of memory must be looked at and emptied
+            replies = self.wire.run(
+                [
+                    ("HSETNX", key, "schema", SCHEMA),
+                    ("HSETNX", key, "shards", self.shards),
+                    ("HMGET", key, "schema", "shards"),
+                ]
+            )
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            found = replies[2]
+        schema, shards = (int(value) for value in found)
         if schema > SCHEMA:
             raise redis.ResponseError(f"the queue's schema {schema} is newer than this release's {SCHEMA}")
         return shards
