@@ -6,6 +6,7 @@ import socket
 
 from lambent.executor.drivers.base import Exit
 from lambent.kernel.models import Archive, FunctionVersion, LoggingConfig
+from lambent.kernel.usage import UsageRecord
 
 TARGET = FunctionVersion(
     name="f",
@@ -36,6 +37,7 @@ class FakeSandbox:
         self.disposed = False
         self.throttled = False
         self.peak = 40 << 20
+        self.cpu = 0
 
     def freeze(self) -> None:
         self.frozen.set()
@@ -66,7 +68,19 @@ class FakeSandbox:
         return self.peak
 
     def cpu_us(self) -> int:
-        return 0
+        return self.cpu
+
+
+class KeptRecords:
+    """Where a meter's records go."""
+
+    executor = "test"
+
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
+
+    def append(self, record: UsageRecord) -> None:
+        self.records.append(record)
 
 
 class Runtime:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lambent.cli.client import say
-from lambent.cli.commands import functions, machine, queue, trigger
+from lambent.cli.commands import functions, machine, queue, trigger, usage
 
 app = typer.Typer(
     name="lambent",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(machine.app)
 app.add_typer(functions.app)
+app.add_typer(usage.app)
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(queue.app, name="queue")
 

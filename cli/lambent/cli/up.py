@@ -228,6 +228,7 @@ class Up:
                 self._forever("queue feed", parts.events.feed.run())
                 self._forever("queue upkeep", parts.events.upkeep.run())
                 self._forever("payload sweep", parts.events.upkeep.run_sweep())
+                self._tasks.once("usage", parts.shipping.run())
                 if parts.sweep is not None:
                     self._forever("S3 sweep", parts.sweep.run())
                 self._forever("S3 marks", parts.marks.run())
@@ -293,6 +294,7 @@ class Up:
         until = self._clock.monotonic() + self._settings.drain_seconds
         await self._bounded(self._settings.drain_seconds, parts)
         await parts.host.close()
+        await parts.shipping.close()
         left = max(until - self._clock.monotonic(), _ANSWER_SECONDS)
         await answered(listeners, self._tasks, seconds=left, cut_short=self._signalled)
         parts.events.clients.close()
@@ -301,6 +303,7 @@ class Up:
             await parts.marks.flush()  # else the last seconds' objects would come twice
         except LambdaError as failure:
             _log.warning("S3 trigger marks are not written; some events may come twice.", failure=failure)
+        await parts.ledger.close()
         await parts.logs.close()
         await parts.store.close()
 

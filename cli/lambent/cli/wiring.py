@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import os
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,11 @@ from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
 from lambent.executor.host import Host, HostConfig
+from lambent.executor.meter import Meter
 from lambent.executor.runtimes.code_check import CodeInspector
 from lambent.executor.runtimes.registry import Runtimes
+from lambent.executor.shipping import Shipping
+from lambent.executor.spool import Spool
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.gateway.app import App
@@ -22,15 +27,18 @@ from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
 from lambent.gateway.code_urls import CodeUrls
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.internal import Routes
+from lambent.gateway.prices import read_prices
 from lambent.gateway.protocol.api import LambdaProtocol
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
+from lambent.gateway.usage_report import UsageReport
 from lambent.kernel.blobs.directory import DirectoryBlobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.s3_trigger import Marks
 from lambent.kernel.settings import Settings
 from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
+from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
@@ -64,6 +72,8 @@ class Parts:
     queue: KombuEventQueue
     trees: Trees
     runtimes: Runtimes
+    ledger: RedisUsageLedger
+    shipping: Shipping
     host: Host
     dispatcher: LocalDispatcher
     events: EventParts
@@ -98,13 +108,17 @@ def memory_mb(settings: Settings) -> int:
 def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     """Wires a server that is all in one process."""
     clock = SystemClock()
+    prices = read_prices(settings.prices)
     store = RedisStore(place.redis_url, shards=settings.shards)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
     blobs = DirectoryBlobs(settings.data_dir / "blobs")
     queue = make_queue(settings, place.redis_url, instance=place.instance, blobs=blobs)
     trees = Trees(settings.data_dir / "trees", blobs)
     runtimes = Runtimes(settings.data_dir, settings.runtime_match)
-    host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs)
+    ledger = RedisUsageLedger(place.redis_url)
+    spool = make_spool(settings)
+    shipping = Shipping(settings.data_dir / "usage", spool, ledger, clock)
+    host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
@@ -158,6 +172,7 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         facts=place.facts,
         runtimes=_listing(runtimes),
         durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
+        usage=UsageReport(ledger, prices, clock),
     )
     protocol = LambdaProtocol()
     app = App(services, functions, protocol, routes)
@@ -168,6 +183,8 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         queue=queue,
         trees=trees,
         runtimes=runtimes,
+        ledger=ledger,
+        shipping=shipping,
         host=host,
         dispatcher=dispatcher,
         events=events,
@@ -181,7 +198,15 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     )
 
 
-def _make_host(settings: Settings, place: Place, *, trees: Trees, runtimes: Runtimes, logs: RedisLogs) -> Host:
+def make_spool(settings: Settings) -> Spool:
+    """A new one for this run. Its name says when, so that runs are shipped in their order."""
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:12]}"
+    return Spool(settings.data_dir / "usage" / name, max_bytes=settings.usage_spool_mb << 20)
+
+
+def _make_host(
+    settings: Settings, place: Place, *, trees: Trees, runtimes: Runtimes, logs: RedisLogs, meter: Meter
+) -> Host:
     config = HostConfig(
         region=settings.region,
         account_id=settings.account_id,
@@ -194,7 +219,9 @@ def _make_host(settings: Settings, place: Place, *, trees: Trees, runtimes: Runt
     )
     state_dir = settings.data_dir / "executor"
     driver = make_driver(settings, state_dir, instance=place.instance, reachable=place.reachable)
-    return Host(config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, clock=SystemClock())
+    return Host(
+        config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, meter=meter, clock=SystemClock()
+    )
 
 
 def _s3_access(settings: Settings, place: Place) -> S3Access:

@@ -7,13 +7,14 @@ dies, and the host makes another. AWS: "Lambda execution environment lifecycle".
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 from lambent.executor import limits, log_lines
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.execution import Execution
+from lambent.executor.meter import Meter
 from lambent.executor.output import Output
 from lambent.executor.runtime_api import (
     ACCEPTED,
@@ -91,6 +92,8 @@ class Environment:
         clock: Clock,
         logs: LogStore,
         tasks: Tasks,
+        meter: Meter,
+        tags: Mapping[str, str],
         stream: str,
         init_line: str,
         freeze_after: float,
@@ -106,6 +109,8 @@ class Environment:
         self._clock = clock
         self._logs = logs
         self._tasks = tasks
+        self._meter = meter
+        self._tags = tags
         self._stream = stream
         self._init_line = init_line
         self._freeze_after = freeze_after
@@ -124,6 +129,7 @@ class Environment:
         self._init_begun = 0.0
         self._output: Output | None = None
         self._peak = 0
+        self._cpu_us = 0
 
     # ---- starting -------------------------------------------------------------------------------------
 
@@ -135,6 +141,13 @@ class Environment:
             took = await self._init(limits.INIT_SECONDS)
         except _InitFailed as failure:
             self._log_init_failure(failure, phase="init")
+            self._meter.init_failed(
+                self.target,
+                self._tags,
+                init_ms=(self._clock.monotonic() - self._init_begun) * 1000,
+                peak_memory=self._max_memory(),
+                cpu_us=self._cpu_us_since(),
+            )
             await self._drop_sandbox()
             if self.state is EnvironmentState.STARTING:
                 self.state = EnvironmentState.INIT_FAILED
@@ -152,6 +165,7 @@ class Environment:
         initialised = self._initialised = self._loop.create_future()
         try:
             sandbox = self._sandbox = await self._launch()
+            self._cpu_us = 0
             begun = self._init_begun = self._clock.monotonic()
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
@@ -297,7 +311,14 @@ class Environment:
         self._owner.environment_gone(self)  # which disposes of it
 
     def _answer(self, execution: Execution, outcome: Outcome, response: Response, at: float) -> None:
-        execution.answer(outcome, response, at)
+        """Metered first: no caller may have an answer whose execution a `kill -9` could take out of the
+        bill."""
+        execution.end(outcome, response.error_type, at)
+        execution.peak_memory = self._max_memory()
+        self._meter.executed(
+            self.target, execution, bytes_out=len(response.payload), cpu_us=self._cpu_us_since()
+        )
+        execution.answer(response)
         self._owner.environment_answered(self)
 
     def _answer_timeout(self, execution: Execution) -> None:
@@ -321,16 +342,16 @@ class Environment:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if execution.outcome is None or execution.ended is None:
+        if execution.outcome is None:
             raise RuntimeError("an execution ended without an answer")
-        duration = (execution.ended - execution.begun) * 1000
+        duration = execution.duration_ms
         numbers = Report(
             outcome=execution.outcome,
             duration_ms=duration,
             billed_ms=limits.billed_ms(duration, execution.init_ms),
             init_ms=execution.init_ms,
             memory_size=self.target.memory_size,
-            max_memory_used=self._max_memory(),
+            max_memory_used=execution.peak_memory,
         )
         request_id = execution.invocation.request_id
         try:
@@ -352,6 +373,17 @@ class Environment:
             ) as failure:  # out of descriptors: the number is less true, the execution no less over
                 _log.warning("Peak memory could not be read.", environment=self.id, failure=failure)
         return self._peak
+
+    def _cpu_us_since(self) -> int:
+        """CPU time that was not counted yet; an init's is its first execution's."""
+        if self._sandbox is None:
+            return 0
+        try:
+            counted, self._cpu_us = self._cpu_us, self._sandbox.cpu_us()
+        except OSError as failure:
+            _log.warning("CPU time could not be read.", environment=self.id, failure=failure)
+            return 0
+        return max(0, self._cpu_us - counted)
 
     # ---- the runtime's calls (RuntimeCalls) -----------------------------------------------------------
 

@@ -20,6 +20,7 @@ class Execution:
         "invocation",
         "lease",
         "outcome",
+        "peak_memory",
         "report",
         "response",
         "tail",
@@ -37,17 +38,26 @@ class Execution:
         self.init_ms: float | None = None
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
+        self.peak_memory = 0  # bytes, as the answer was known
         self.tail = Tail() if invocation.want_log_tail else None
 
     @property
     def answered(self) -> bool:
         return self.outcome is not None
 
-    def answer(self, outcome: Outcome, response: Response, at: float) -> None:
-        """The response is known; the caller gets it now, whether it still waits or not."""
-        self.outcome = outcome
-        self.error_type = response.error_type
-        self.ended = at
+    @property
+    def duration_ms(self) -> float:
+        """From the event to the answer."""
+        if self.ended is None:
+            raise RuntimeError("an execution has no duration before its answer")
+        return (self.ended - self.begun) * 1000
+
+    def end(self, outcome: Outcome, error_type: str | None, at: float) -> None:
+        """The outcome is known."""
+        self.outcome, self.error_type, self.ended = outcome, error_type, at
+
+    def answer(self, response: Response) -> None:
+        """The caller gets it now, whether it still waits or not."""
         if not self.response.done():
             self.response.set_result(response)
 

@@ -18,6 +18,7 @@ from lambent.executor import limits, log_lines, variables
 from lambent.executor.drivers.base import Driver, EnvironmentSpec, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
+from lambent.executor.meter import Meter
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics
@@ -122,6 +123,7 @@ class Host:
         trees: Trees,
         runtimes: Runtimes,
         logs: LogStore,
+        meter: Meter,
         clock: Clock,
     ) -> None:
         self._config = config
@@ -129,6 +131,7 @@ class Host:
         self._trees = trees
         self._runtimes = runtimes
         self._logs = logs
+        self._meter = meter
         self._clock = clock
         self._tasks = Tasks("executor", on_death=None)
         self._pools: dict[VersionKey, _Pool] = {}
@@ -270,6 +273,8 @@ class Host:
             clock=self._clock,
             logs=self._logs,
             tasks=self._tasks,
+            meter=self._meter,
+            tags=pool.waiting[0].invocation.tags if pool.waiting else {},
             stream=stream,
             init_line=log_lines.init_start(command.version_text, arn),
             freeze_after=self._config.freeze_after,

@@ -16,6 +16,7 @@ from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import Reply
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
+from lambent.gateway.usage_report import UsageReport
 from lambent.kernel import metrics
 from lambent.kernel.arn import parse_function
 from lambent.kernel.errors import (
@@ -66,12 +67,14 @@ class Routes:
         facts: Mapping[str, Any],
         runtimes: Callable[[], Awaitable[Sequence[Any]]],
         durability: Callable[[], Mapping[str, Any]],
+        usage: UsageReport,
     ) -> None:
         self._services = services
         self._s3_events = s3_events
         self._facts = facts
         self._runtimes = runtimes
         self._durability = durability
+        self._usage_report = usage
         self._closing = False
         self._table: dict[tuple[str, str], Callable[[Query, bytes], Awaitable[Reply]]] = {
             ("GET", "/healthz"): self._health,
@@ -84,6 +87,7 @@ class Routes:
             ("DELETE", "/_lambent/queue/items"): self._purge,
             ("POST", "/_lambent/queue/redrive"): self._redrive,
             ("POST", "/_lambent/queue/replay"): self._replay,
+            ("GET", "/_lambent/usage"): self._usage,
             ("GET", "/_lambent/triggers"): self._list_triggers,
             ("POST", "/_lambent/triggers"): self._add_trigger,
             ("DELETE", "/_lambent/triggers"): self._remove_trigger,
@@ -182,6 +186,10 @@ class Routes:
     async def _replay(self, query: Query, body: bytes) -> Reply:
         asked = queue_admin.members(_object(body), {"request_id": str})
         return _json(await queue_admin.replay(self._services, asked.get("request_id", "")))
+
+    async def _usage(self, query: Query, body: bytes) -> Reply:
+        by, start, end = query.get("by", "function"), query.get("from", ""), query.get("to", "")
+        return _json(await self._usage_report.report(by, start, end))
 
     async def _list_triggers(self, query: Query, body: bytes) -> Reply:
         return _json({"triggers": await triggers.list_triggers(self._services)})

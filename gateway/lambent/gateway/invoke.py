@@ -113,6 +113,7 @@ class Invoker:
             trace_id=lineage.followed(trace, arn),
             client_context=_client_context(context) if context else None,
             want_log_tail=params.get("LogType") == "Tail",
+            tags=function.tags,
         )
         return await self._run(function, invocation)
 

@@ -127,6 +127,13 @@ log_lines_dropped = Counter(
 )
 
 
+ledger_lag = Gauge(
+    "lambent_usage_ledger_lag_seconds",
+    "How long the usage ledger has not taken what was executed; 0 in order.",
+    registry=REGISTRY,
+)
+
+
 def function_label(name: str) -> str:
     """The value of the label `function`: the name, or `other` once 500 functions have a series."""
     if name in _functions:

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lambent.kernel.arn import LATEST
@@ -168,7 +169,8 @@ class LayerVersion:
 class Invocation(NamedTuple):
     """One execution asked of an executor. `deadline` is set by the executor when the event is handed over.
 
-    `trigger` says for metering what caused it: "sync", "async" or an event source's name.
+    `trigger` says for metering what caused it: "sync", "async" or an event source's name; `tags` are the
+    function's, for the same reason.
     """
 
     request_id: str
@@ -180,6 +182,8 @@ class Invocation(NamedTuple):
     cognito_identity: bytes | None = None
     want_log_tail: bool = False
     trigger: str = "sync"
+    tags: Mapping[str, str] = MappingProxyType({})
+    alias: str = ""
 
 
 class Outcome(StrEnum):

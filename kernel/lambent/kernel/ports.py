@@ -26,6 +26,7 @@ from lambent.kernel.models import (
     Trigger,
     VersionKey,
 )
+from lambent.kernel.usage import Usage, UsageBatch, UsageKey
 
 
 class Clock(Protocol):
@@ -159,6 +160,25 @@ class EventQueue(Protocol):
 
     def wake(self) -> None:
         """Interrupts a waiting `consume`, when a line has got room."""
+
+
+class UsageLedger(Protocol):
+    """What executions used, each added up exactly once: by a high-water mark of each executor, which moves in
+    the step that adds. Raises ServiceException when it does not answer."""
+
+    async def mark(self, executor: str) -> int:
+        """The sequence of an executor's last record that is added up; 0: none yet."""
+
+    async def add(self, batch: UsageBatch, *, after: int) -> int:
+        """Adds a batch if its executor's mark is `after`; the mark then. What lies between the mark and the
+        batch's first record is counted as missing. Safe to repeat."""
+
+    async def read(self, start: int, end: int) -> Mapping[UsageKey, Usage]:
+        """Sums over a time of whole minutes, in seconds since the epoch; of hours or days where minutes are not
+        kept any more (`usage.widened`)."""
+
+    async def missing(self) -> int:
+        """Records that were made and never came: their disk was lost, or full for too long."""
 
 
 class FunctionStore(Protocol):

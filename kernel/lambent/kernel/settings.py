@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         ge=64,
         description="Memory of our own Redis; beyond it events are refused. Unset: a quarter of the machine's.",
     )
+    usage_spool_mb: int = Field(
+        default=256,
+        ge=8,
+        description="Disk for usage records that the ledger has not taken yet; more are counted as missing.",
+    )
+    prices: Path | None = Field(
+        default=None, description="Your price table for `lambent usage`; unset: AWS's of us-east-1."
+    )
     uid_base: int = Field(
         default=1_500_000,
         ge=1000,

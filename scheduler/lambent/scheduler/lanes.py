@@ -287,6 +287,7 @@ class Lanes:
             payload=event.payload,
             trace_id=lineage.followed(event.trace_id, self._arn(function.name)),
             trigger=event.source,
+            tags=function.tags,
         )
 
     async def _end(self, delivery: Delivery, lane: _Lane, attempt: _Attempt) -> None:

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from playing import TARGET, FakeSandbox, Runtime
+from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
+from lambent.executor.meter import Meter
 from lambent.executor.runtime_api import Answer, Waiting
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import ServiceException
@@ -67,6 +68,7 @@ class Stage:
 
     def __init__(self, target: FunctionVersion = TARGET, freeze_after: float = 60.0) -> None:
         self.owner, self.logs, self.tasks = Owner(), Logs(), Tasks("test")
+        self.metered = KeptRecords()
         self.sandboxes: list[FakeSandbox] = []
         self.launched: asyncio.Queue[FakeSandbox] = asyncio.Queue()
         self.failure: Exception | None = None
@@ -88,6 +90,8 @@ class Stage:
             clock=SystemClock(),
             logs=self.logs,
             tasks=self.tasks,
+            meter=Meter(self.metered, SystemClock()),
+            tags={"team": "red"},
             stream="s",
             init_line="INIT_START",
             freeze_after=freeze_after,
@@ -400,10 +404,10 @@ async def test_a_fault_of_the_platform_ends_the_execution_with_an_error(
     monkeypatch.setattr(
         "lambent.executor.limits.billed_ms", lambda *_: (_ for _ in ()).throw(MemoryError("none left"))
     )
-    await runtime.post("invocation/id-1/response", b"1")
-    await runtime.ask_next()
+    posting = asyncio.ensure_future(runtime.post("invocation/id-1/response", b"1"))
     with pytest.raises(ServiceException, match="none left"):
         await execution.report
+    posting.cancel()  # the runtime gets no answer any more: it is killed
     assert await stage.owner.gone.get() is stage.environment
 
 
@@ -435,3 +439,63 @@ async def test_output_without_an_end_of_line_belongs_to_its_own_invocation(stage
     await runtime.post("invocation/id-1/response", b"1")
     await runtime.ask_next()
     assert (await execution.report).log_tail.decode().split("\n")[1] == "no end"
+
+
+async def test_an_execution_is_metered_before_its_caller_has_the_answer(staged: Make) -> None:
+    stage = staged(target=replace(TARGET, memory_size=256, ephemeral_storage=1024))
+    runtime = await stage.ready()
+    execution = stage.begin()
+    seen: list[int] = []
+    execution.response.add_done_callback(lambda _: seen.append(len(stage.metered.records)))
+    await runtime.answer()
+    stage.sandboxes[0].cpu = 7000
+    await runtime.post("invocation/id-1/response", b'"done"')
+    await execution.response
+    await runtime.ask_next()
+    report = await execution.report
+    assert seen == [1]
+    [record] = stage.metered.records
+    assert record.billed_ms == report.billed_ms
+    assert record.duration_us == round(report.duration_ms * 1000)
+    assert record.init_us == round((report.init_ms or 0) * 1000) > 0
+    assert (record.cpu_us, record.peak_memory) == (7000, report.max_memory_used)
+    assert (record.bytes_in, record.bytes_out) == (len(b'{"a":1}'), len(b'"done"'))
+    assert (record.memory_mb, record.ephemeral_mb) == (256, 1024)
+    assert (record.outcome, record.request_id, record.trigger) == (Outcome.SUCCESS, "id-1", "sync")
+
+
+async def test_cpu_time_is_each_executions_own(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    for used in (3000, 5500):
+        execution = stage.begin()
+        await runtime.answer()
+        stage.sandboxes[0].cpu = used
+        await runtime.post("invocation/id-1/response", b"1")
+        await runtime.ask_next()
+        await execution.report
+    assert [record.cpu_us for record in stage.metered.records] == [3000, 2500]
+
+
+async def test_a_timeout_is_metered_once_and_as_long_as_the_timeout(staged: Make) -> None:
+    stage = staged(target=replace(TARGET, timeout=1))
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    await execution.report
+    [record] = stage.metered.records
+    assert (record.outcome, record.duration_us) == (Outcome.TIMEOUT, 1_000_000)
+
+
+async def test_an_init_that_fails_before_an_invocation_is_metered_as_one(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    runtime = await stage.connect()
+    stage.sandboxes[0].cpu = 900
+    await runtime.post("init/error", b'{"errorMessage":"no","errorType":"X"}')
+    stage.sandboxes[0].kill()
+    await starting
+    [record] = stage.metered.records
+    assert (record.trigger, record.outcome, record.request_id) == ("init", Outcome.INIT_ERROR, "")
+    assert (record.cpu_us, record.duration_us, record.tags) == (900, 0, (("team", "red"),))
+    assert record.billed_ms >= 1 and record.init_us > 0

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playing import TARGET, FakeSandbox, Runtime
+from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 from running import zipped
 
 from lambent.executor.drivers.base import EnvironmentSpec, Exit, Sandbox
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host, HostConfig
+from lambent.executor.meter import Meter
 from lambent.executor.runtimes.python import RuntimeCommand
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
@@ -110,6 +111,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Callable[..., "asyncio.Future[St
             trees=trees,
             runtimes=PlayedRuntimes(),  # type: ignore[arg-type]
             logs=MemoryLogs(),
+            meter=Meter(KeptRecords(), SystemClock()),
             clock=SystemClock(),
         )
         await host.open()

@@ -26,7 +26,7 @@ class World:
             SimpleNamespace(store=self.store, logs=self.logs, clock=SystemClock(), settings=Settings()),
         )
         none = cast(Any, None)
-        self.routes = Routes(services, s3_events=none, facts={}, runtimes=none, durability=none)
+        self.routes = Routes(services, s3_events=none, facts={}, runtimes=none, durability=none, usage=none)
 
     async def wait(self, seconds: float) -> list[str]:
         reply = await self.routes.serve("GET", "/_lambent/logs", f"function=f&wait={seconds}", [], b"")

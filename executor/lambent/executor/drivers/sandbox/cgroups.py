@@ -102,7 +102,16 @@ class Tree:
 class Groups:
     """The groups of one environment. The files that each invocation touches are opened once and kept."""
 
-    __slots__ = ("_freeze_file", "_peak", "_peak_file", "_unified", "_unified_controllers", "_v1")
+    __slots__ = (
+        "_cpu_file",
+        "_cpu_us",
+        "_freeze_file",
+        "_peak",
+        "_peak_file",
+        "_unified",
+        "_unified_controllers",
+        "_v1",
+    )
 
     def __init__(
         self, v1: Mapping[str, Path], unified: Path | None, unified_controllers: frozenset[str]
@@ -110,8 +119,8 @@ class Groups:
         self._v1 = v1
         self._unified = unified
         self._unified_controllers = unified_controllers
-        self._peak = 0
-        self._peak_file = self._freeze_file = -1
+        self._peak = self._cpu_us = 0
+        self._peak_file = self._freeze_file = self._cpu_file = -1
 
     @property
     def counts_memory(self) -> bool:
@@ -219,12 +228,22 @@ class Groups:
             yield self._unified / "memory.current"  # kernels before 5.19
 
     def cpu_us(self) -> int:
-        """CPU time so far."""
-        if accounting := self._v1.get("cpuacct"):
-            return (_number(accounting / "cpuacct.usage") or 0) // 1000
-        if self._unified is not None:
-            return _field(self._unified / "cpu.stat", "usage_usec")
-        return 0
+        """CPU time so far; what was last read once the groups are gone."""
+        accounting = self._v1.get("cpuacct")
+        if self._cpu_file < 0:
+            path = accounting / "cpuacct.usage" if accounting else self._unified and self._unified / "cpu.stat"
+            self._cpu_file = _open_if_there(path, os.O_RDONLY) if path else -1
+            if self._cpu_file < 0:
+                return self._cpu_us
+        try:
+            text = os.pread(self._cpu_file, 64, 0)
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # the group is gone
+                raise
+            return self._cpu_us
+        # Nanoseconds; or cpu.stat, whose first line is "usage_usec N".
+        self._cpu_us = int(text) // 1000 if accounting else int(text.split(maxsplit=2)[1])
+        return self._cpu_us
 
     def oom_kills(self) -> int:
         if memory := self._v1.get("memory"):
@@ -238,10 +257,10 @@ class Groups:
 
     def remove(self) -> bool:
         """Removes the groups; whether all are gone."""
-        for descriptor in (self._peak_file, self._freeze_file):
+        for descriptor in (self._peak_file, self._freeze_file, self._cpu_file):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._peak_file = self._freeze_file = -1
+        self._peak_file = self._freeze_file = self._cpu_file = -1
         gone = True
         for folder in self._folders():
             try:
