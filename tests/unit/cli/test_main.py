@@ -26,6 +26,7 @@ COMMANDS = [
     ("logs",),
     ("functions",),
     ("delete",),
+    ("usage",),
     ("trigger", "add"),
     ("trigger", "list"),
     ("trigger", "rm"),
