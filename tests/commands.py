@@ -1,10 +1,13 @@
-"""The command `lambent` as a person runs it: a process of its own, its output in a pipe."""
+"""The commands `lambent` and `aws` as a person runs them: processes of their own, their output in a pipe."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from running import Server
 
 
 class Command:
@@ -40,3 +43,27 @@ class Said:
     def __init__(self, out: str, err: str) -> None:
         self.out = out
         self.err = err
+
+
+class AwsLambda:
+    """`aws lambda ...` with the lines that a server's banner says to export, and nothing else."""
+
+    def __init__(self, server: Server, home: Path) -> None:
+        self.folder = home
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            **server.exports(),
+        }
+
+    def __call__(self, *arguments: str) -> Any:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("aws")), "lambda", *arguments],
+            env=self._environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None

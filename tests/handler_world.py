@@ -34,7 +34,7 @@ class FakeHost:
         self.go.set()
         self.failure: BaseException | None = None
         self.prepared: list[FunctionVersion] = []
-        self.stopped: list[tuple[str, VersionKey | None]] = []
+        self.stopped: list[tuple[str, str | None, VersionKey | None]] = []
         self.stop_failure: BaseException | None = None
         self._asked = asyncio.Condition()
 
@@ -46,8 +46,10 @@ class FakeHost:
         if self.failure is not None:
             raise self.failure
 
-    async def stop_function(self, uid: str, *, keep: VersionKey | None = None) -> None:
-        self.stopped.append((uid, keep))
+    async def stop_function(
+        self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
+    ) -> None:
+        self.stopped.append((uid, version, keep))
         if self.stop_failure is not None:
             raise self.stop_failure
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize(
     ("method", "path", "operation"),
     [
-        ("POST", "/2015-03-31/functions/{}/versions", "PublishVersion"),
-        ("GET", "/2015-03-31/functions/{}/aliases", "ListAliases"),
+        ("POST", "/2015-03-31/functions/{}/policy", "AddPermission"),
+        ("GET", "/2015-03-31/functions/{}/policy", "GetPolicy"),
         ("GET", "/2015-03-31/event-source-mappings", "ListEventSourceMappings"),
         ("POST", "/2021-11-15/functions/{}/response-streaming-invocations", "InvokeWithResponseStream"),
     ],

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 from botocore.exceptions import ClientError
+from commands import AwsLambda
 from residue import Residue
 from running import ROLE, RUNTIME, Answer, Functions, Server, needs, request, zipped
 
@@ -115,32 +116,8 @@ def test_boto3_needs_nothing_but_the_lines_that_the_banner_says_to_export(
 # ---- the aws command -----------------------------------------------------------------------------------------
 
 
-class Command:
-    """`aws lambda ...` with the lines that a server's banner says to export, and nothing else."""
-
-    def __init__(self, server: Server, home: Path) -> None:
-        self.folder = home
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            **server.exports(),
-        }
-
-    def __call__(self, *arguments: str) -> Any:
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("aws")), "lambda", *arguments],
-            env=self._environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout) if done.stdout.strip() else None
-
-
 def test_the_aws_command_from_creation_to_deletion(server: Server, tmp_path: Path) -> None:
-    aws, name = Command(server, tmp_path), f"cli-{uuid.uuid4().hex[:8]}"
+    aws, name = AwsLambda(server, tmp_path), f"cli-{uuid.uuid4().hex[:8]}"
     (tmp_path / "one.zip").write_bytes(returns("one"))
     (tmp_path / "two.zip").write_bytes(returns("two"))
     (tmp_path / "layer.zip").write_bytes(zipped({"python/shared.py": "X = 1\n"}))
@@ -174,7 +151,7 @@ def test_the_aws_command_from_creation_to_deletion(server: Server, tmp_path: Pat
 def test_the_aws_command_pages_and_says_what_is_wrong(
     server: Server, tmp_path: Path, made: Callable[..., str]
 ) -> None:
-    aws, names = Command(server, tmp_path), {made() for _ in range(3)}
+    aws, names = AwsLambda(server, tmp_path), {made() for _ in range(3)}
     listed: list[str] = []
     token: tuple[str, ...] = ()
     while True:

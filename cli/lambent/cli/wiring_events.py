@@ -9,6 +9,7 @@ from lambent.gateway.function_cache import FunctionCache
 from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.events import OutcomeRecord
 from lambent.kernel.ports import BlobStore, Clock, Dispatcher, EnvironmentHost, FunctionStore
+from lambent.kernel.routing import Router
 from lambent.kernel.settings import Settings
 from lambent.kernel.targets import Target, TargetKind
 from lambent.kernel.tasks import Tasks
@@ -75,6 +76,7 @@ def make_event_parts(
         host=host,
         resolve=functions.get,
         look=store.get,
+        route=Router(functions.version).route,
         clock=clock,
         tasks=tasks,
         region=settings.region,

@@ -174,9 +174,11 @@ class Host:
         if opt is not None:
             opt.release()
 
-    async def stop_function(self, uid: str, *, keep: VersionKey | None = None) -> None:
+    async def stop_function(
+        self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
+    ) -> None:
         for key, pool in list(self._pools.items()):
-            if key.uid == uid and key != keep:
+            if key.uid == uid and key != keep and version in (None, key.version):
                 for environment in list(pool.environments):
                     environment.stop()
                 self._forget_if_empty(key)

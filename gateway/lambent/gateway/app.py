@@ -25,6 +25,7 @@ from lambent.kernel.errors import (
     ServiceException,
 )
 from lambent.kernel.log import Log
+from lambent.kernel.routing import Router
 
 _log = Log(__name__)
 
@@ -60,7 +61,7 @@ class App:
         self._services = services
         self._protocol = protocol
         self._routes = routes
-        self._invoker = Invoker(services, functions)
+        self._invoker = Invoker(services, functions, Router(functions.version))
         self._fields = fields.FieldChecker()
         self._restricted = restricted
         self._web_pages = WebPages(services.settings.host)

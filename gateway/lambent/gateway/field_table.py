@@ -22,6 +22,14 @@ def _delivered(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_outcomes.py::test_{name}")
 
 
+def _versioned(name: str) -> Enforced:
+    return Enforced(f"tests/unit/gateway/test_handlers_versions.py::test_{name}")
+
+
+def _aliased(name: str) -> Enforced:
+    return Enforced(f"tests/unit/gateway/test_handlers_aliases.py::test_{name}")
+
+
 def _from_s3(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_code_from_s3.py::test_code_is_{name}")
 
@@ -29,9 +37,6 @@ def _from_s3(name: str) -> Enforced:
 _FUNCTION_NAME = _handled("a_function_may_be_named_in_every_form")
 _QUALIFIER = _enforced("qualifier")
 _REVISION_ID = _enforced("revision_id")
-_LATER_PUBLISH = Refused(
-    "versions are not built, so nothing can be published. Leave it out, and invoke $LATEST.", unless=(False,)
-)
 _PUBLISH_TO = Refused("managed instances are not built, so there is no $LATEST.PUBLISHED. Leave it out.")
 _STORAGE_MODE = Refused(
     "a package is always copied out of the bucket at deploy time. Leave it out, or send COPY.", unless=("COPY",)
@@ -134,6 +139,15 @@ _EVENT_INVOKE: Fields = {
     "DestinationConfig.OnSuccess.Destination": _delivered("outcomes_go_to_their_destinations"),
     "DestinationConfig.OnFailure.Destination": _delivered("outcomes_go_to_their_destinations"),
 }
+_VERSIONS_PAGED = _versioned("versions_are_listed_in_pages_with_latest_first")
+_ONE_ALIAS: Fields = {"FunctionName": _FUNCTION_NAME, "Name": _aliased("an_alias_is_created_read_and_deleted")}
+_ALIAS: Fields = {
+    "FunctionVersion": Enforced("tests/e2e/test_versions.py::test_an_alias_moves_from_one_version_to_the_next"),
+    "Description": Recorded("AWS does no more than to give it back."),
+    "RoutingConfig.AdditionalVersionWeights": Enforced(
+        "tests/e2e/test_versions.py::test_a_weighted_alias_runs_both_versions"
+    ),
+}
 _PAGED = Enforced("tests/unit/gateway/test_handlers_event_invoke.py::test_a_list_pages_by_qualifier")
 
 
@@ -145,7 +159,7 @@ TABLE: Mapping[str, Fields] = {
     "CreateFunction": {
         **_CONFIGURATION,
         **_under("Code", _FUNCTION_CODE),
-        "Publish": _LATER_PUBLISH,
+        "Publish": _versioned("a_function_may_be_created_with_its_first_version"),
         "PublishTo": _PUBLISH_TO,
         "PackageType": Refused(
             "container images are not built. Send a zip archive with PackageType Zip.", unless=("Zip",)
@@ -164,7 +178,7 @@ TABLE: Mapping[str, Fields] = {
         "ImageUri": _enforced("image_uri_of_a_zip_function"),
         "FunctionName": _FUNCTION_NAME,
         "Architectures": _ARCHITECTURES,
-        "Publish": _LATER_PUBLISH,
+        "Publish": _versioned("an_update_of_the_code_may_publish_it"),
         "PublishTo": _PUBLISH_TO,
         "DryRun": _enforced("update_code_dry_run"),
         "RevisionId": _REVISION_ID,
@@ -176,12 +190,32 @@ TABLE: Mapping[str, Fields] = {
             "Lambda@Edge is not built, so no function is a replica of one in another region. Leave it out.",
             unless=("ALL",),
         ),
-        "FunctionVersion": Emulated(
-            "ALL adds nothing but the :$LATEST of the ARNs: no version can be published."
-        ),
+        "FunctionVersion": _versioned("all_versions_of_all_functions_are_listed_in_pages"),
         "Marker": _MARKER,
         "MaxItems": _MARKER,
     },
+    "PublishVersion": {
+        **_WHOLE_FUNCTION,
+        "CodeSha256": _versioned("code_that_is_not_the_expected_one_is_not_published"),
+        "Description": _versioned("a_version_is_described_by_the_request_or_the_function"),
+        "RevisionId": _versioned("another_revision_is_not_published"),
+        "PublishTo": _PUBLISH_TO,
+    },
+    "ListVersionsByFunction": {**_WHOLE_FUNCTION, "Marker": _VERSIONS_PAGED, "MaxItems": _VERSIONS_PAGED},
+    "CreateAlias": {**_ONE_ALIAS, **_ALIAS},
+    "GetAlias": _ONE_ALIAS,
+    "ListAliases": {
+        **_WHOLE_FUNCTION,
+        "FunctionVersion": _aliased("a_list_may_be_of_the_aliases_of_one_version"),
+        "Marker": _aliased("a_list_pages_by_name"),
+        "MaxItems": _aliased("a_list_pages_by_name"),
+    },
+    "UpdateAlias": {
+        **_ONE_ALIAS,
+        **_ALIAS,
+        "RevisionId": _aliased("an_update_may_ask_for_the_revision_that_it_is_made_on"),
+    },
+    "DeleteAlias": _ONE_ALIAS,
     "PutFunctionConcurrency": {
         **_WHOLE_FUNCTION,
         "ReservedConcurrentExecutions": _enforced("reserved_concurrent_executions"),

@@ -19,7 +19,7 @@ from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
 from lambent.gateway.trace import trace_of
 from lambent.kernel import lineage, metrics
-from lambent.kernel.arn import LATEST, function_arn, parse_function
+from lambent.kernel.arn import function_arn, parse_function
 from lambent.kernel.errors import (
     InvalidRequestContentException,
     RecursiveInvocationException,
@@ -29,6 +29,7 @@ from lambent.kernel.errors import (
 )
 from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, State
 from lambent.kernel.ports import Dispatcher, Lease
+from lambent.kernel.routing import Route, Router
 
 MAX_SYNC = 6_291_456
 MAX_ASYNC = 1_048_576
@@ -75,9 +76,10 @@ def new_request_id() -> str:
 class Invoker:
     """Runs invocations for one gateway."""
 
-    def __init__(self, services: Services, functions: FunctionCache) -> None:
+    def __init__(self, services: Services, functions: FunctionCache, router: Router) -> None:
         self._services = services
         self._functions = functions
+        self._router = router
         self._region = services.settings.region
         self._account = services.settings.account_id
 
@@ -86,7 +88,8 @@ class Invoker:
         name, qualifier = self._named(params["FunctionName"], params.get("Qualifier"))
         function = self._functions.cached(name) or await self._functions.get(name)
         kind = params.get("InvocationType") or "RequestResponse"
-        target = self._resolve(function, name, qualifier)
+        route = await self._routed(function, name, qualifier)
+        target = route.target
         payload = self._payload(params.get("Payload") or b"", kind)
         if target.state is not State.ACTIVE:
             raise ResourceConflictException(
@@ -114,6 +117,7 @@ class Invoker:
             client_context=_client_context(context) if context else None,
             want_log_tail=params.get("LogType") == "Tail",
             tags=function.tags,
+            alias=route.alias,
         )
         return await self._run(function, invocation)
 
@@ -126,11 +130,11 @@ class Invoker:
     def _arn(self, name: str, qualifier: str | None) -> str:
         return function_arn(region=self._region, account=self._account, name=name, qualifier=qualifier)
 
-    def _resolve(self, function: Function | None, name: str, qualifier: str | None) -> FunctionVersion:
-        """Versions and aliases are not built yet: only $LATEST exists."""
-        if function is None or (qualifier is not None and qualifier != LATEST):
+    async def _routed(self, function: Function | None, name: str, qualifier: str | None) -> Route:
+        route = await self._router.route(function, qualifier) if function is not None else None
+        if route is None:
             raise ResourceNotFoundException(f"Function not found: {self._arn(name, qualifier)}")
-        return function.to_run
+        return route
 
     def _payload(self, payload: bytes, kind: str) -> bytes:
         limit = MAX_ASYNC if kind == "Event" else MAX_SYNC

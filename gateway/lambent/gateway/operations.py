@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from lambent.gateway.handlers import (
     account,
+    aliases,
     concurrency,
     event_invoke,
     function_code,
@@ -16,6 +17,7 @@ from lambent.gateway.handlers import (
     functions,
     layers,
     tags,
+    versions,
 )
 from lambent.gateway.services import Handler
 
@@ -28,6 +30,13 @@ OPERATIONS: Mapping[str, Handler] = MappingProxyType(
         "GetFunctionConfiguration": function_configuration.get_function_configuration,
         "UpdateFunctionConfiguration": function_configuration.update_function_configuration,
         "UpdateFunctionCode": function_code.update_function_code,
+        "PublishVersion": versions.publish_version,
+        "ListVersionsByFunction": versions.list_versions_by_function,
+        "CreateAlias": aliases.create_alias,
+        "GetAlias": aliases.get_alias,
+        "ListAliases": aliases.list_aliases,
+        "UpdateAlias": aliases.update_alias,
+        "DeleteAlias": aliases.delete_alias,
         "PutFunctionConcurrency": concurrency.put_function_concurrency,
         "GetFunctionConcurrency": concurrency.get_function_concurrency,
         "DeleteFunctionConcurrency": concurrency.delete_function_concurrency,

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lambent.gateway.handlers.lookup import existing
 from lambent.gateway.s3_events import BUCKET_NAME
 from lambent.gateway.services import Services
-from lambent.kernel.arn import LATEST, function_arn, parse_function
+from lambent.kernel.arn import parse_function
 from lambent.kernel.errors import (
     InvalidParameterValueException,
     ResourceConflictException,
@@ -46,21 +47,19 @@ _LONGEST_KEY = 1024
 
 
 async def list_triggers(services: Services) -> list[dict[str, Any]]:
-    """Every trigger, with the members of models.Trigger."""
+    """Every trigger, with the members of models.Trigger; the qualifier ends the function's name."""
     found = sorted(await services.store.triggers(), key=lambda trigger: (trigger.bucket, trigger.id))
     return [_shown(trigger) for trigger in found]
 
 
 async def add_trigger(services: Services, asked: object) -> dict[str, Any]:
-    """`asked`: {"bucket", "function", "events"?, "prefix"?, "suffix"?}; what was made, with its "id", and with
-    "warnings" if there are some. Objects that are older than the trigger are not its business. Raises
-    InvalidParameterValueException (also when no S3 server tells us of its objects), ResourceNotFoundException
-    (no such function), ResourceConflictException (it overlaps with another)."""
+    """`asked`: {"bucket", "function" (a version or alias of it too), "events"?, "prefix"?, "suffix"?}; what was
+    made, with its "id", and with "warnings" if there are some. Objects that are older than the trigger are not
+    its business. Raises InvalidParameterValueException (also when no S3 server tells us of its objects),
+    ResourceNotFoundException (no such function, version or alias), ResourceConflictException (it overlaps with
+    another)."""
     made = _parsed(services, asked)
-    if await services.store.get(made.function) is None:
-        settings = services.settings
-        arn = function_arn(region=settings.region, account=settings.account_id, name=made.function)
-        raise ResourceNotFoundException(f"Function not found: {arn}")
+    await existing(services, made.function, made.qualifier)
     if services.no_triggers is not None:
         raise InvalidParameterValueException(f"The trigger would never fire: {services.no_triggers}")
     for other in await services.store.triggers():
@@ -110,7 +109,9 @@ def _share(one: str, other: str) -> bool:
 
 
 def _shown(trigger: Trigger) -> dict[str, Any]:
-    return {**asdict(trigger), "events": list(trigger.events)}
+    shown = {**asdict(trigger), "events": list(trigger.events)}
+    qualifier = shown.pop("qualifier")
+    return {**shown, "function": f"{trigger.function}:{qualifier}"} if qualifier else shown
 
 
 def _parsed(services: Services, asked: object) -> Trigger:
@@ -129,10 +130,6 @@ def _parsed(services: Services, asked: object) -> Trigger:
         )
     settings = services.settings
     reference = parse_function(function, region=settings.region, account=settings.account_id)
-    if reference.qualifier not in (None, LATEST):
-        raise InvalidParameterValueException(
-            f"A trigger invokes $LATEST; versions and aliases are not built yet: {function}"
-        )
     return Trigger(
         id=secrets.token_hex(6),
         bucket=bucket,
@@ -140,6 +137,7 @@ def _parsed(services: Services, asked: object) -> Trigger:
         events=_events(asked.get("events", ["s3:ObjectCreated:*"])),
         prefix=_text(asked, "prefix", ""),
         suffix=_text(asked, "suffix", ""),
+        qualifier=reference.qualifier,
     )
 
 

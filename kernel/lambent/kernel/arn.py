@@ -103,3 +103,10 @@ def layer_name(text: str) -> str:
 def is_version(qualifier: str) -> bool:
     """Whether a qualifier is a version (`$LATEST` or a number) and not an alias."""
     return qualifier == LATEST or qualifier.isdigit()
+
+
+def version_number(qualifier: str) -> int | None:
+    """The number of a published version as AWS writes it (`7`, not `07`), or None for anything else."""
+    if not (qualifier.isascii() and qualifier.isdigit()) or qualifier.startswith("0") or len(qualifier) > 18:
+        return None
+    return int(qualifier)

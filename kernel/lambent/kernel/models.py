@@ -66,7 +66,8 @@ class LoggingConfig:
 
 @dataclass(frozen=True, slots=True)
 class FunctionVersion:
-    """One version's configuration and code: `$LATEST`, or later a published number.
+    """One version's configuration and code: `$LATEST`, or a published number, which never changes but for its
+    state.
 
     `uid` lives as long as the function: one created again under the old name has another. `generation` moves
     with each change of what runs (code or configuration), so (uid, version, generation) names what an
@@ -114,6 +115,23 @@ class VersionKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """AWS: AliasConfiguration, a name for a version. `weights`: of a second version, the share of invocations
+    that run it, 0.0 to 1.0; the rest runs `function_version`."""
+
+    name: str
+    function_version: str
+    revision_id: str
+    description: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All that it may run."""
+        return (self.function_version, *self.weights)
+
+
+@dataclass(frozen=True, slots=True)
 class EventInvokeConfig:
     """AWS: FunctionEventInvokeConfig of one qualifier. None: not set, and AWS's default holds (2 retries, 6 h).
     `on_success` and `on_failure` are ARNs; the age is in seconds."""
@@ -136,7 +154,9 @@ class RecursiveLoop(StrEnum):
 class Function:
     """A function as stored. While an update is in progress `serving` holds what runs until it is done
     (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful).
-    `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`."""
+    `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`. `last_version`:
+    the number of the last published version, also when that is deleted, and `last_description`: what $LATEST's
+    description was then."""
 
     name: str
     uid: str
@@ -146,6 +166,9 @@ class Function:
     reserved_concurrency: int | None = None
     event_invoke: Mapping[str, EventInvokeConfig] = field(default_factory=dict)
     recursive_loop: RecursiveLoop = RecursiveLoop.TERMINATE
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    last_version: int = 0
+    last_description: str = ""
 
     @property
     def to_run(self) -> FunctionVersion:
@@ -241,7 +264,8 @@ class Event:
 class Trigger:
     """Objects of a bucket invoke a function asynchronously (AWS: a bucket's LambdaFunctionConfiguration).
 
-    `events` are S3 event names without or with wildcard, as "s3:ObjectCreated:*"."""
+    `events` are S3 event names without or with wildcard, as "s3:ObjectCreated:*"; `qualifier`: a version or
+    alias of the function."""
 
     id: str
     bucket: str
@@ -249,6 +273,7 @@ class Trigger:
     events: tuple[str, ...] = ("s3:ObjectCreated:*",)
     prefix: str = ""
     suffix: str = ""
+    qualifier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +297,7 @@ class Enforcement:
 
 __all__ = [
     "LATEST",
+    "Alias",
     "Archive",
     "Enforcement",
     "Event",

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from lambent.kernel.events import Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.models import (
+    Alias,
     Archive,
     Enforcement,
     Event,
@@ -93,8 +94,11 @@ class EnvironmentHost(Protocol):
     async def prepare(self, target: FunctionVersion) -> None:
         """Fetches and unpacks the code and layers, so that the next start only mounts. Raises LambdaError."""
 
-    async def stop_function(self, uid: str, *, keep: VersionKey | None = None) -> None:
-        """Stops a function's environments but those of `keep`: idle ones now, busy ones when done."""
+    async def stop_function(
+        self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
+    ) -> None:
+        """Stops a function's environments, or only those of one `version`, but not those of `keep`: idle ones
+        now, busy ones when done."""
 
     def watch(self) -> AsyncIterator[Mapping[VersionKey, Mapping[str, int]]]:
         """Counts of environments by state, each time they change."""
@@ -182,19 +186,47 @@ class UsageLedger(Protocol):
 
 
 class FunctionStore(Protocol):
-    """Functions, layers, triggers. Changed only by compare-and-set on `revision_id`."""
+    """Functions with their versions and aliases, layers, triggers. Changed only by compare-and-set on
+    `revision_id`. Where a version is published, its own `version` is ignored: it gets the next number."""
 
-    async def create(self, function: Function) -> None:
-        """Raises ResourceConflictException if the name exists."""
+    async def create(self, function: Function, *, publish: FunctionVersion | None = None) -> None:
+        """With `publish` as version 1 in the same step. Raises ResourceConflictException if the name exists."""
 
     async def get(self, name: str) -> Function | None: ...
 
-    async def replace(self, function: Function, *, expect_revision: str) -> None:
-        """Writes if the stored latest.revision_id is `expect_revision`. Raises PreconditionFailedException
-        (another change came first) or ResourceNotFoundException (deleted meanwhile)."""
+    async def replace(
+        self, function: Function, *, expect_revision: str, publish: FunctionVersion | None = None
+    ) -> int:
+        """Writes latest and serving if the stored latest.revision_id is `expect_revision`. With `publish`: a
+        version in the same step, if `last_version` is still the stored one; its number, else 0. Raises
+        PreconditionFailedException (another change came first) or ResourceNotFoundException (deleted
+        meanwhile)."""
 
     async def delete(self, name: str) -> Function | None:
         """Removes it with everything under it; what was there."""
+
+    async def get_version(self, name: str, number: int) -> FunctionVersion | None:
+        """A published version of the function that has the name now; compare its `uid`."""
+
+    async def versions(self, name: str, *, after: int = 0, limit: int) -> Sequence[FunctionVersion]:
+        """Published versions by number, after the number `after`."""
+
+    async def replace_version(self, version: FunctionVersion, *, expect_revision: str) -> bool:
+        """Writes a published version's new state if its stored revision_id is `expect_revision`; whether it
+        stands there now."""
+
+    async def delete_version(self, function: Function, number: int) -> Sequence[str]:
+        """Removes it with its event-invoke configuration, unless aliases name it: they are answered then, by
+        name. Nothing to remove is no error."""
+
+    async def put_alias(self, function: Function, alias: Alias, *, expect_revision: str | None) -> str:
+        """Writes if the stored revision_id is `expect_revision` (None: there is no such alias), and all
+        versions that it names exist. Answers "", or the number of a version that is not there. Raises
+        PreconditionFailedException (another change came first) or ResourceNotFoundException (the function is
+        deleted)."""
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        """Removes it with its event-invoke configuration. Nothing to remove is no error."""
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
         """Functions by name, after the name `after`."""

@@ -111,6 +111,7 @@ def to_event(
         function=function.name,
         payload=json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode(),
         accepted=accepted,
+        qualifier=trigger.qualifier,
         trace_id=trace_id,
         source="s3",
     )

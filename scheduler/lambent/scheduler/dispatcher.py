@@ -6,7 +6,7 @@ nothing but arithmetic. Scaling rate, provisioned buckets and other executors co
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lambent.kernel.errors import TooManyRequestsException
 from lambent.kernel.log import Log
@@ -25,11 +25,12 @@ class ReleasedTwice(AssertionError):
 
 @dataclass(slots=True)
 class _Account:
-    """One function's slots. `newest`: the newest generation seen, what holders should hold now."""
+    """One function's slots, over all its versions. `newest`: the newest generation seen of each version, what
+    holders should hold now."""
 
     used: int = 0
     reserved: int | None = None
-    newest: int = 0
+    newest: dict[str, int] = field(default_factory=dict)
     deleted: bool = False
 
 
@@ -44,7 +45,7 @@ class LocalDispatcher:
         self._clock = clock
         self._strict = strict
         self._accounts: dict[str, _Account] = {}
-        self._granted: dict[str, tuple[int, str]] = {}  # lease id -> (slots out, function uid)
+        self._granted: dict[str, tuple[int, str, str]] = {}  # lease id -> (slots out, function uid, version)
         self._numbers = itertools.count(1)
         self._reserved = 0
         self._unreserved_used = 0
@@ -98,8 +99,8 @@ class LocalDispatcher:
         if account.reserved is None:
             self._unreserved_used += slots
         key = target.key
-        if key.generation > account.newest:
-            account.newest = key.generation
+        if key.generation > account.newest.get(key.version, 0):
+            account.newest[key.version] = key.generation
         lease = Lease(
             id=f"{holder}-{next(self._numbers)}",
             epoch=1,
@@ -108,7 +109,7 @@ class LocalDispatcher:
             slots=slots,
             seconds=_LEASE_SECONDS,
         )
-        self._granted[lease.id] = (slots, uid)
+        self._granted[lease.id] = (slots, uid, key.version)
         return lease
 
     async def renew(self, holder: str, in_flight: Mapping[str, int]) -> Mapping[str, int]:
@@ -117,11 +118,11 @@ class LocalDispatcher:
         for lease_id in in_flight:
             granted = self._granted.get(lease_id)
             if granted is not None:
-                generations[lease_id] = self._accounts[granted[1]].newest
+                generations[lease_id] = self._accounts[granted[1]].newest[granted[2]]
         return generations
 
     def release(self, lease: Lease, *, slots: int = 1) -> None:
-        out, _ = self._granted.get(lease.id, (0, ""))
+        out, _, _ = self._granted.get(lease.id, (0, "", ""))
         if slots > out:
             if self._strict:
                 raise ReleasedTwice(f"{slots} slots of lease {lease.id} given back, {out} were out")
@@ -132,7 +133,7 @@ class LocalDispatcher:
         if slots == out:
             del self._granted[lease.id]
         else:
-            self._granted[lease.id] = (out - slots, lease.key.uid)
+            self._granted[lease.id] = (out - slots, lease.key.uid, lease.key.version)
         uid = lease.key.uid
         account = self._accounts[uid]
         account.used -= slots
@@ -148,7 +149,7 @@ class LocalDispatcher:
     @property
     def used(self) -> int:
         """Slots out in all."""
-        return sum(slots for slots, _ in self._granted.values())
+        return sum(slots for slots, _, _ in self._granted.values())
 
     def used_by(self, uid: str) -> int:
         """Slots out of one function."""

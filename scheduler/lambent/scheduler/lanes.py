@@ -17,6 +17,7 @@ from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRec
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response
 from lambent.kernel.ports import Clock, Delivery, Dispatcher, EnvironmentHost, EventQueue, Lease, Run
+from lambent.kernel.routing import Route
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.destinations.record import error_message
 from lambent.scheduler.retry import (
@@ -35,6 +36,7 @@ _log = Log(__name__)
 _HOLDER = "lanes"
 
 Resolve = Callable[[str], Awaitable[Function | None]]
+FindRoute = Callable[[Function, str | None], Awaitable[Route | None]]
 
 
 @dataclass(slots=True)
@@ -62,7 +64,8 @@ class _Lane:
 
 
 class _Attempt(NamedTuple):
-    """How a try of an event ended. `function` is None where there is none; `response` where nothing ran."""
+    """How a try of an event ended. `function` and `target` are None where there is none; `response` where
+    nothing ran."""
 
     result: Result
     function: Function | None = None
@@ -84,7 +87,8 @@ class LaneLimits:
 
 class Lanes:
     """`resolve(name)` gives the function, or None; it may answer from a cache. `look(name)` is asked before an
-    event is dropped for want of its function, so it must ask the store. `region` and `account` are for ARNs;
+    event is dropped for want of its function, so it must ask the store. `route(function, qualifier)` gives what
+    of a function an event runs, or None. `region` and `account` are for ARNs;
     `retry_base`: seconds before the first retry. The feed calls `room`, `take` and `stop`; call `freed` when
     slots come back to the dispatcher."""
 
@@ -96,6 +100,7 @@ class Lanes:
         host: EnvironmentHost,
         resolve: Resolve,
         look: Resolve,
+        route: FindRoute,
         clock: Clock,
         tasks: Tasks,
         region: str,
@@ -108,6 +113,7 @@ class Lanes:
         self._host = host
         self._resolve = resolve
         self._look = look
+        self._route = route
         self._clock = clock
         self._tasks = tasks
         self._region = region
@@ -192,37 +198,60 @@ class Lanes:
     async def _attempt(self, event: Event, lane: _Lane) -> _Attempt:
         """One execution. A run that was started is seen to its report, for only then is its slot free."""
         function: Function | None = None
+        target: FunctionVersion | None = None
         try:
-            function = await self._resolve(event.function)
-            if function is None or function.uid != event.lane:
-                # A cache may be behind, and a drop cannot be taken back.
-                function = await self._look(event.function)
-            if function is None or function.uid != event.lane:
+            function, route = await self._find(event)
+            if function is None:
                 return _Attempt(Result.NO_FUNCTION)
             self._know(function, lane)
+            if route is None:
+                return self._no_such_version(event, function)
+            target = route.target
             refused = self._refused(event, function)
             if refused is not None:
-                return _Attempt(Result.FUNCTION_ERROR, function, refused=refused)
-            target = function.to_run
+                return _Attempt(Result.FUNCTION_ERROR, function, target, refused=refused)
             lease = await self._dispatcher.acquire(function, target, holder=_HOLDER)
             metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
             ended = False
             try:
-                response = await self._invoke(self._invocation(event, function), lease)
+                response = await self._invoke(self._invocation(event, function, route), lease)
                 ended = True
             finally:
                 self._release(lease, lane, failed=not ended)
         except TooManyRequestsException as error:
-            return _Attempt(Result.THROTTLED, function, status=error.status, message=error.message)
+            return _Attempt(Result.THROTTLED, function, target, status=error.status, message=error.message)
         except LambdaError as error:
             _log.warning("An event's run failed.", request_id=event.request_id, error=str(error))
-            return _Attempt(Result.PLATFORM, function, status=error.status, message=error.message)
+            return _Attempt(Result.PLATFORM, function, target, status=error.status, message=error.message)
         except Exception as error:
             # A defect of ours: said in full, and the event is kept, or it would lie in flight until a restart.
             _log.error("An event's run failed.", request_id=event.request_id, exc_info=error)
-            return _Attempt(Result.PLATFORM, function, status=500, message="The service failed.")
+            return _Attempt(Result.PLATFORM, function, target, status=500, message="The service failed.")
         result = Result.FUNCTION_ERROR if response.function_error else Result.SUCCESS
         return _Attempt(result, function, target, response, status=200)
+
+    async def _find(self, event: Event) -> tuple[Function | None, Route | None]:
+        """The function and what of it the event runs. A cache may be behind, and a drop cannot be undone."""
+        function: Function | None = None
+        for find in (self._resolve, self._look):
+            function = await find(event.function)
+            if function is None or function.uid != event.lane:
+                function = None
+                continue
+            route = await self._route(function, event.qualifier)
+            if route is not None:
+                return function, route
+        return function, None
+
+    def _no_such_version(self, event: Event, function: Function) -> _Attempt:
+        """Its version or alias was deleted since it was accepted: no later attempt would find it."""
+        return _Attempt(
+            Result.FUNCTION_ERROR,
+            function,
+            status=404,
+            message=f"Function not found: {self._arn(function.name, event.qualifier)}",
+            refused=Condition.RETRIES_EXHAUSTED,
+        )
 
     def _refused(self, event: Event, function: Function) -> Condition | None:
         looped = function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(
@@ -279,10 +308,11 @@ class Lanes:
     def _arn(self, name: str, qualifier: str | None = None) -> str:
         return function_arn(region=self._region, account=self._account, name=name, qualifier=qualifier)
 
-    def _invocation(self, event: Event, function: Function) -> Invocation:
+    def _invocation(self, event: Event, function: Function, route: Route) -> Invocation:
         return Invocation(
             request_id=event.request_id,
-            target=function.to_run,
+            target=route.target,
+            alias=route.alias,
             invoked_arn=self._arn(function.name, event.qualifier),
             payload=event.payload,
             trace_id=lineage.followed(event.trace_id, self._arn(function.name)),
@@ -315,7 +345,7 @@ class Lanes:
         if decision.action is Action.DROP:
             self._dropped(event, "its function is deleted", attempt)
         elif attempt.function is not None:
-            items = self._outcomes(event, attempt.function, self._ending(event, decision, attempt))
+            items = self._outcomes(event, attempt, attempt.function, self._ending(event, decision, attempt))
         if items:
             await self._queue.replace(delivery, items)
         else:
@@ -328,7 +358,7 @@ class Lanes:
             at=self._clock.now(),
             attempts=event.attempt if response is not None else event.attempt - 1,
             status=attempt.status,
-            executed_version=attempt.target.version if attempt.target is not None else None,
+            executed_version=attempt.target.version if attempt.target and response is not None else None,
             function_error=response.function_error if response is not None else None,
             response=response.payload if response is not None else None,
             message=attempt.message,
@@ -336,15 +366,16 @@ class Lanes:
         # A dead event is kept without the answer, but not without a word.
         return ending._replace(message=error_message(ending)) if ending.function_error else ending
 
-    def _outcomes(self, event: Event, function: Function, ending: Ending) -> list[Item]:
+    def _outcomes(self, event: Event, attempt: _Attempt, function: Function, ending: Ending) -> list[Item]:
         """What takes the event's place: a record for each target; a dead event where nobody would get one."""
         config = function.event_invoke.get(event.qualifier or LATEST)
         if ending.condition is Condition.SUCCESS:
             target = config.on_success if config is not None else None
             return [OutcomeRecord(event, ending, target, dead_letter=False)] if target else []
         items: list[Item] = []
-        if function.to_run.dead_letter:
-            items.append(OutcomeRecord(event, ending, function.to_run.dead_letter, dead_letter=True))
+        dead_letter = (attempt.target or function.to_run).dead_letter  # a version has its own
+        if dead_letter:
+            items.append(OutcomeRecord(event, ending, dead_letter, dead_letter=True))
         if config is not None and config.on_failure:
             items.append(OutcomeRecord(event, ending, config.on_failure, dead_letter=False))
         self._dropped(event, ending.condition.value, None, targets=len(items))

@@ -98,11 +98,10 @@ CREATE: dict[str, Any] = {"FunctionName": "f", "Role": "r", "Code": {"ZipFile": 
         ("CreateFunction", {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "TenancyConfig"),
         ("CreateFunction", {"RuntimeConfig": {"RuntimeAlias": "a"}}, "RuntimeConfig"),
         ("CreateFunction", {"AcceleratorConfig": {"AcceleratorMemorySize": 1}}, "AcceleratorConfig"),
-        ("CreateFunction", {"Publish": True}, "Publish"),
         ("CreateFunction", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("CreateFunction", {"Architectures": ["arm64"]}, "Architectures"),
         ("CreateFunction", {"LoggingConfig": {"LogFormat": "JSON"}}, "LoggingConfig.LogFormat"),
-        ("UpdateFunctionCode", {"Publish": True}, "Publish"),
+        ("PublishVersion", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("UpdateFunctionConfiguration", {"TracingConfig": {"Mode": "Active"}}, "TracingConfig.Mode"),
         ("ListFunctions", {"MasterRegion": "us-east-1"}, "MasterRegion"),
         ("Invoke", {"TenantId": "t"}, "TenantId"),
@@ -158,8 +157,8 @@ def test_a_field_that_is_newer_than_the_table_is_refused() -> None:
 
 
 def test_an_operation_without_a_table_is_not_built() -> None:
-    with pytest.raises(NotImplementedException, match="PublishVersion"):
-        CHECKER.check("PublishVersion", {})
+    with pytest.raises(NotImplementedException, match="AddPermission"):
+        CHECKER.check("AddPermission", {})
 
 
 def test_without_a_word_the_host_is_this_machine() -> None:

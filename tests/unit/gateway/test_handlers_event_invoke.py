@@ -132,7 +132,7 @@ async def test_a_list_pages_by_qualifier(world: World) -> None:
     }
     await world.call("PutFunctionEventInvokeConfig", FunctionName="my-fn", MaximumRetryAttempts=1)
     (latest,) = (await world.stored()).event_invoke.values()
-    for qualifier in ("live", "2"):  # as aliases and versions will have them
+    for qualifier in ("live", "2"):
         await world.store.set_event_invoke("my-fn", qualifier, lambda before: latest)
     seen, marker = list[str](), dict[str, str]()
     while True:

@@ -409,7 +409,7 @@ async def test_a_deletion_stops_environments_and_drops_waiting_events(world: Wor
     uid = (await world.stored()).uid
     assert await world.call("DeleteFunction", FunctionName="my-fn") == {"StatusCode": 204}
     assert await world.store.get("my-fn") is None
-    assert world.host.stopped[-1] == (uid, None)
+    assert world.host.stopped[-1] == (uid, None, None)
     assert world.queue.dropped == [uid]
 
 

@@ -16,7 +16,7 @@ from lambent.kernel.errors import (
     LambdaError,
     ServiceException,
 )
-from lambent.kernel.models import Function
+from lambent.kernel.models import Function, FunctionVersion
 from lambent.kernel.store.memory import MemoryStore
 
 
@@ -130,9 +130,11 @@ async def test_the_task_of_a_deleted_function_leaves_its_successor_alone(world: 
 
 async def test_a_deletion_in_the_moment_of_the_last_write_stands() -> None:
     class Deleting(MemoryStore):
-        async def replace(self, function: Function, *, expect_revision: str) -> None:
+        async def replace(
+            self, function: Function, *, expect_revision: str, publish: FunctionVersion | None = None
+        ) -> int:
             await self.delete(function.name)
-            await super().replace(function, expect_revision=expect_revision)
+            return await super().replace(function, expect_revision=expect_revision)
 
     world = World(store=Deleting())
     await world.create()
@@ -198,15 +200,18 @@ class Flaky(MemoryStore):
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
 
-    async def create(self, function: Function) -> None:
+    async def create(self, function: Function, *, publish: FunctionVersion | None = None) -> None:
         self.before()
-        await super().create(function)
+        await super().create(function, publish=publish)
         self.after()
 
-    async def replace(self, function: Function, *, expect_revision: str) -> None:
+    async def replace(
+        self, function: Function, *, expect_revision: str, publish: FunctionVersion | None = None
+    ) -> int:
         self.before()
-        await super().replace(function, expect_revision=expect_revision)
+        number = await super().replace(function, expect_revision=expect_revision, publish=publish)
         self.after()
+        return number
 
 
 class Outages:
@@ -239,7 +244,7 @@ async def test_a_store_that_does_not_answer_is_asked_again_until_the_state_is_wr
     await advance_until(world.clock, asyncio.ensure_future(world.idle()))
     assert (await world.configuration())["LastUpdateStatus"] == "Successful"
     stored = await world.stored()
-    assert world.host.stopped[-1] == (stored.uid, stored.latest.key)
+    assert world.host.stopped[-1] == (stored.uid, "$LATEST", stored.latest.key)
     assert len(world.host.prepared) == 2
     assert world.deaths == []
 

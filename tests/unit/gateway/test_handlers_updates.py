@@ -75,7 +75,7 @@ async def test_an_update_is_in_progress_until_prepared_and_the_old_one_serves_un
     assert after["RevisionId"] not in (answer["RevisionId"], before["RevisionId"])
     stored = await world.stored()
     assert stored.serving is None
-    assert world.host.stopped[-1] == (stored.uid, stored.latest.key)
+    assert world.host.stopped[-1] == (stored.uid, "$LATEST", stored.latest.key)
 
 
 async def test_new_code_is_stored_and_shown(world: World) -> None:

@@ -30,6 +30,7 @@ from lambent.kernel.models import (
     Response,
 )
 from lambent.kernel.ports import Delivery, EnvironmentHost, Lease
+from lambent.kernel.routing import Router
 from lambent.kernel.targets import Target, TargetKind
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.dispatcher import LocalDispatcher
@@ -97,6 +98,7 @@ class World:
     tasks: Tasks = field(default_factory=lambda: Tasks("test"))
     functions: dict[str, Function] = field(default_factory=lambda: {"f": function()})
     stored: dict[str, Function] = field(default_factory=dict)  # what the cache `functions` has not heard of
+    versions: dict[int, FunctionVersion] = field(default_factory=dict)
     limit: int = 10
     sent: list[OutcomeRecord] = field(default_factory=list)
 
@@ -109,6 +111,7 @@ class World:
             host=self.host,
             resolve=self.resolve,
             look=self.look,
+            route=Router(self.version).route,
             clock=self.clock,
             tasks=self.tasks,
             region="us-east-1",
@@ -132,6 +135,9 @@ class World:
 
     async def look(self, name: str) -> Function | None:
         return self.stored.get(name) or self.functions.get(name)
+
+    async def version(self, of: Function, number: int) -> FunctionVersion | None:
+        return self.versions.get(number)
 
     async def publish(self, *events: Event) -> None:
         for one in events:

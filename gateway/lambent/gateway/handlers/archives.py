@@ -53,17 +53,25 @@ async def inspected(services: Services, data: bytes, *, layer: bool = False) -> 
     return archive
 
 
-async def keep(services: Services, data: bytes, archive: Archive, *, replaces: int = 0) -> None:
-    """Writes an inspected archive. `replaces`: bytes of the archive that this one takes the place of.
+async def keep(
+    services: Services, data: bytes, archive: Archive, *, replaces: int = 0, published: bool = False
+) -> None:
+    """Writes an inspected archive. `replaces`: bytes of the archive that this one takes the place of;
+    `published`: it is a version's as well, which counts by itself.
 
     Raises CodeStorageExceededException beyond the account's 75 GB.
     """
-    used, _ = await services.store.usage()
-    if used - replaces + archive.size > MAX_STORAGE:
-        raise CodeStorageExceededException()
+    await check_storage(services, archive.size * (1 + published) - replaces)
     digest = await services.blobs.put(data)
     if digest != archive.digest:
         raise ServiceException("The code archive changed while it was stored. Send the request again.")
+
+
+async def check_storage(services: Services, more: int) -> None:
+    """Raises CodeStorageExceededException if so many more bytes are too much for the account's 75 GB."""
+    used, _ = await services.store.usage()
+    if used + more > MAX_STORAGE:
+        raise CodeStorageExceededException()
 
 
 def check_unzipped(archive: Archive, layers: Sequence[LayerUse]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lambent.gateway.handlers import lifecycle
 from lambent.gateway.handlers.archives import check_unzipped, resolve_layers
-from lambent.gateway.handlers.lookup import existing, reference, unqualified
+from lambent.gateway.handlers.lookup import existing, existing_version, reference, unqualified
 from lambent.gateway.handlers.render import configuration
 from lambent.gateway.handlers.runtimes import accept_runtime
 from lambent.gateway.handlers.validation import (
@@ -33,10 +33,10 @@ _PLAIN = (
 async def get_function_configuration(
     services: Services, call: Call, members: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The configuration of $LATEST, also while it is updated."""
+    """The configuration of $LATEST, also while it is updated, of a version, or of an alias's version."""
     named = reference(services, members)
-    function = await existing(services, named.name, named.qualifier)
-    return configuration(services.settings, function.latest, qualifier=named.qualifier)
+    _, version = await existing_version(services, named.name, named.qualifier)
+    return configuration(services.settings, version, qualifier=named.qualifier)
 
 
 async def update_function_configuration(

@@ -16,7 +16,7 @@ from lambent.gateway.handlers.archives import (
     read_source,
     resolve_layers,
 )
-from lambent.gateway.handlers.lookup import existing, missing, reference, unqualified
+from lambent.gateway.handlers.lookup import existing, existing_version, missing, reference, unqualified
 from lambent.gateway.handlers.render import configuration, listed
 from lambent.gateway.handlers.runtimes import accept_runtime
 from lambent.gateway.handlers.validation import (
@@ -27,6 +27,7 @@ from lambent.gateway.handlers.validation import (
     environment_variables,
     logging_config,
 )
+from lambent.gateway.handlers.versions import delete_version, list_all
 from lambent.gateway.services import Call, Services
 from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import InvalidParameterValueException, LambdaError
@@ -37,7 +38,8 @@ _log = Log(__name__)
 
 
 async def create_function(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Answers with State Pending; a background task makes it Active. AWS: CreateFunction."""
+    """Answers with State Pending; a background task makes it Active. With Publish the answer is version 1.
+    AWS: CreateFunction."""
     name = unqualified(services, members)
     check_name(name)
     if not members.get("Runtime") or not members.get("Handler"):
@@ -56,10 +58,12 @@ async def create_function(services: Services, call: Call, members: Mapping[str, 
     data = await read_source(services, members["Code"], what="function")
     archive = await inspected(services, data)
     check_unzipped(archive, layers)
-    await keep(services, data, archive)
+    publish = bool(members.get("Publish"))
+    await keep(services, data, archive, published=publish)
     latest = _first_version(services, name, members, archive, layers, variables, logs)
-    await lifecycle.create(services, Function(name=name, uid=latest.uid, latest=latest, tags=tags))
-    return configuration(services.settings, latest)
+    function = Function(name=name, uid=latest.uid, latest=latest, tags=tags)
+    made = await lifecycle.create(services, function, publish=publish)
+    return configuration(services.settings, made, qualifier=made.version if publish else None)
 
 
 def _first_version(
@@ -101,12 +105,12 @@ def _first_version(
 async def get_function(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
     """Configuration, a download URL, tags and reserved concurrency where there are any. AWS: GetFunction."""
     named = reference(services, members)
-    function = await existing(services, named.name, named.qualifier)
+    function, version = await existing_version(services, named.name, named.qualifier)
     answer: dict[str, Any] = {
-        "Configuration": configuration(services.settings, function.latest, qualifier=named.qualifier),
+        "Configuration": configuration(services.settings, version, qualifier=named.qualifier),
         "Code": {
             "RepositoryType": "S3",
-            "Location": services.code_urls.sign(call.base_url, function.latest.archive.digest),
+            "Location": services.code_urls.sign(call.base_url, version.archive.digest),
         },
     }
     if function.tags:
@@ -117,14 +121,14 @@ async def get_function(services: Services, call: Call, members: Mapping[str, Any
 
 
 async def list_functions(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
-    """By name, at most 50 a page; with FunctionVersion=ALL the ARNs end in :$LATEST. AWS: ListFunctions."""
+    """By name, at most 50 a page; with FunctionVersion=ALL every version, and all ARNs are qualified.
+    AWS: ListFunctions."""
+    if members.get("FunctionVersion") == "ALL":
+        return await list_all(services, members)
     size = paging.page_size(members)
     found = await services.store.page(after=paging.after(members), limit=size + 1)
     rows, marker = paging.cut(found, size, [function.name for function in found])
-    qualifier = LATEST if members.get("FunctionVersion") == "ALL" else None
-    answer: dict[str, Any] = {
-        "Functions": [listed(services.settings, row.latest, qualifier=qualifier) for row in rows]
-    }
+    answer: dict[str, Any] = {"Functions": [listed(services.settings, row.latest) for row in rows]}
     if marker is not None:
         answer["NextMarker"] = marker
     return answer
@@ -136,10 +140,8 @@ async def delete_function(services: Services, call: Call, members: Mapping[str, 
     if named.qualifier == LATEST:
         raise InvalidParameterValueException("$LATEST version cannot be deleted without deleting the function.")
     if named.qualifier is not None:
-        await existing(services, named.name)
-        if not named.qualifier.isdigit():
-            raise InvalidParameterValueException("Deletion of aliases is not currently supported.")
-        return {"StatusCode": 204}  # no such version: deleting it again is fine
+        await delete_version(services, await existing(services, named.name), named.qualifier)
+        return {"StatusCode": 204}
     function = await services.store.delete(named.name)
     if function is None:
         raise missing(services, named.name)

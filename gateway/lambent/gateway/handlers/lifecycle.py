@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from lambent.gateway.handlers.lookup import arn_of, missing
 from lambent.gateway.services import Services
+from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import (
     InvalidRuntimeException,
     InvalidZipFileException,
@@ -80,12 +81,15 @@ def _busy(services: Services, name: str) -> ResourceConflictException:
     )
 
 
-async def create(services: Services, function: Function) -> None:
-    """Stores a Pending function and starts what makes it Active. Raises ResourceConflictException."""
+async def create(services: Services, function: Function, *, publish: bool = False) -> FunctionVersion:
+    """Stores a Pending function, with `publish` and its version 1, and starts what makes them Active; what was
+    made. Raises ResourceConflictException."""
+    version = snapshot(services, function, ready=False) if publish else None
     try:
-        await _commit(services, function, services.store.create(function))
+        await _commit(services, function, services.store.create(function, publish=version))
     except ResourceConflictException:
         raise already_exists(function.name) from None
+    return version or function.latest
 
 
 def already_exists(name: str) -> ResourceConflictException:
@@ -93,8 +97,11 @@ def already_exists(name: str) -> ResourceConflictException:
     return ResourceConflictException(f"Function already exist: {name}")
 
 
-async def update(services: Services, function: Function, changed: FunctionVersion) -> FunctionVersion:
-    """Stores `changed` as the version in progress, while what ran before goes on serving; what was stored.
+async def update(
+    services: Services, function: Function, changed: FunctionVersion, *, publish: bool = False
+) -> FunctionVersion:
+    """Stores `changed` as the version in progress, while what ran before goes on serving; what was stored. With
+    `publish` and a new version in the same step, and it is answered.
 
     Raises ResourceConflictException when another update came first: of two at once exactly one wins.
     """
@@ -109,14 +116,45 @@ async def update(services: Services, function: Function, changed: FunctionVersio
         last_update_status_reason_code=CREATING_CODE,
     )
     updated = replace(function, latest=latest, serving=function.to_run)
+    version = snapshot(services, updated, ready=False) if publish else None
     try:
-        await _commit(services, updated, services.store.replace(updated, expect_revision=before.revision_id))
+        await _commit(
+            services,
+            updated,
+            services.store.replace(updated, expect_revision=before.revision_id, publish=version),
+        )
     except PreconditionFailedException:
         # The caller's own RevisionId was right when it was checked: it lost to another update, not to itself.
         raise _busy(services, function.name) from None
     except ResourceNotFoundException:
         raise missing(services, function.name) from None
-    return latest
+    return version or latest
+
+
+def snapshot(
+    services: Services, function: Function, *, ready: bool, description: str | None = None
+) -> FunctionVersion:
+    """$LATEST as the next published version. `ready`: its code is prepared; else it becomes Active together
+    with $LATEST."""
+    latest = function.latest
+    version = replace(
+        latest,
+        version=str(function.last_version + 1),
+        revision_id=new_revision(),
+        last_modified=services.clock.now(),
+        description=latest.description if description is None else description,
+        last_update_status=UpdateStatus.SUCCESSFUL if ready else None,
+        last_update_status_reason=None,
+        last_update_status_reason_code=None,
+    )
+    if ready:
+        return replace(version, state=State.ACTIVE, state_reason=None, state_reason_code=None)
+    return replace(version, state=State.PENDING, state_reason=CREATING_REASON, state_reason_code=CREATING_CODE)
+
+
+def differs(one: FunctionVersion, other: FunctionVersion) -> bool:
+    """Whether code or configuration differ, leaving their descriptions aside."""
+    return _what_runs(one) != _what_runs(other) or one.dead_letter != other.dead_letter
 
 
 def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
@@ -136,7 +174,7 @@ def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
     )
 
 
-async def _commit(services: Services, function: Function, write: Awaitable[None]) -> None:
+async def _commit(services: Services, function: Function, write: Awaitable[object]) -> None:
     """Writes, and starts the task that settles what was written."""
     try:
         await write
@@ -186,12 +224,24 @@ async def _settle(services: Services, name: str, revision: str) -> None:
             "The code could not be prepared. Look in the server's log, then update the code.", "InternalError"
         )
         _log.error("Preparing a function failed unexpectedly.", exc_info=error, function=name)
+    if function.last_version:
+        # First, so that whoever waits for $LATEST may run the version.
+        await _patiently(services, name, lambda: _settle_version(services, function, failure))
     done = new_revision()
     written = await _patiently(
         services, name, lambda: _write_outcome(services, name, revision, settled(function, failure, done))
     )
     if written and failure is None and function.serving is not None:
         await _stop_old(services, function)
+
+
+async def _settle_version(services: Services, function: Function, failure: Failure | None) -> None:
+    """Ends the Pending of the version that was published together with what was prepared. While $LATEST is
+    prepared nothing else can be published, so it is the last one."""
+    version = await services.store.get_version(function.name, function.last_version)
+    if version is not None and version.uid == function.uid and version.state is State.PENDING:
+        settled_version = _settled(version, failure, new_revision())
+        await services.store.replace_version(settled_version, expect_revision=version.revision_id)
 
 
 def _reason_code(error: LambdaError) -> str:
@@ -234,27 +284,29 @@ def settled(function: Function, failure: Failure | None, revision: str) -> Funct
 
     A failed creation is State Failed; after a failed update what ran before stays and keeps serving.
     """
-    latest = replace(
-        function.latest,
+    latest = _settled(function.latest, failure, revision)
+    return replace(function, latest=latest, serving=None if failure is None else function.serving)
+
+
+def _settled(version: FunctionVersion, failure: Failure | None, revision: str) -> FunctionVersion:
+    done = replace(
+        version,
         revision_id=revision,
         last_update_status=UpdateStatus.FAILED if failure else UpdateStatus.SUCCESSFUL,
         last_update_status_reason=failure.reason if failure else None,
         last_update_status_reason_code=failure.code if failure else None,
     )
     if failure is None:
-        latest = replace(latest, state=State.ACTIVE, state_reason=None, state_reason_code=None)
-        return replace(function, latest=latest, serving=None)
-    if latest.state is State.PENDING:
-        latest = replace(
-            latest, state=State.FAILED, state_reason=failure.reason, state_reason_code=failure.code
-        )
-    return replace(function, latest=latest)
+        return replace(done, state=State.ACTIVE, state_reason=None, state_reason_code=None)
+    if done.state is not State.PENDING:
+        return done
+    return replace(done, state=State.FAILED, state_reason=failure.reason, state_reason_code=failure.code)
 
 
 async def _stop_old(services: Services, function: Function) -> None:
     """Ends the environments of what ran before an update."""
     try:
-        await services.host.stop_function(function.uid, keep=function.latest.key)
+        await services.host.stop_function(function.uid, version=LATEST, keep=function.latest.key)
     except LambdaError as error:
         # They get no new invocations, since nothing leads to their key any more, and end when idle.
         _log.warning("Old environments were not stopped.", function=function.name, why=error.message)

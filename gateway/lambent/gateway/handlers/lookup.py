@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambent.gateway.services import Services
-from lambent.kernel.arn import LATEST, FunctionReference, function_arn, parse_function
+from lambent.kernel.arn import LATEST, FunctionReference, function_arn, parse_function, version_number
 from lambent.kernel.errors import InvalidParameterValueException, ResourceNotFoundException
-from lambent.kernel.models import Function
+from lambent.kernel.models import Function, FunctionVersion
 
 
 def reference(services: Services, members: Mapping[str, Any]) -> FunctionReference:
@@ -51,9 +51,25 @@ def missing(services: Services, name: str, qualifier: str | None = None) -> Reso
 
 
 async def existing(services: Services, name: str, qualifier: str | None = None) -> Function:
-    """The stored function. Raises ResourceNotFoundException; also for a qualifier other than $LATEST, since
-    there are no published versions and no aliases."""
-    function = await services.store.get(name)
-    if function is None or qualifier not in (None, LATEST):
-        raise missing(services, name, qualifier)
+    """The stored function. Raises ResourceNotFoundException, also where a qualifier names no version or alias
+    of it."""
+    function, _ = await existing_version(services, name, qualifier)
     return function
+
+
+async def existing_version(
+    services: Services, name: str, qualifier: str | None
+) -> tuple[Function, FunctionVersion]:
+    """The stored function and the version that the qualifier names; an alias: its first one."""
+    function = await services.store.get(name)
+    if function is None:
+        raise missing(services, name, qualifier)
+    alias = function.aliases.get(qualifier or "")
+    named = alias.function_version if alias is not None else qualifier or LATEST
+    if named == LATEST:
+        return function, function.latest
+    number = version_number(named)
+    version = await services.store.get_version(name, number) if number is not None else None
+    if version is None or version.uid != function.uid:
+        raise missing(services, name, qualifier)
+    return function, version

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lambent.kernel.errors import InvalidParameterValueException
 
 PAGE = 50
-_KEY = re.compile(r"[a-zA-Z0-9-_]{1,140}")
+_KEY = re.compile(r"[a-zA-Z0-9-_]{1,140}(:[0-9]{1,18})?")
 _Row = TypeVar("_Row")
 
 

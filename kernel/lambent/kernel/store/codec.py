@@ -12,22 +12,31 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lambent.kernel.errors import InvalidParameterValueException, ServiceException
-from lambent.kernel.models import EventInvokeConfig, FunctionVersion, LayerVersion, Trigger
+from lambent.kernel.models import Alias, EventInvokeConfig, FunctionVersion, LayerVersion, Trigger
 
 SCHEMA = 1
+LAYOUT = 2
+"""The number of the store as a whole: what lies where. 2 added versions and aliases, whose code a release that
+knows only 1 would collect."""
+
+# Fields that came after schema 1: written where they are set, so that all older values keep their form.
+_ADDED = ("qualifier",)
 
 _T = TypeVar("_T")
 _FUNCTION_VERSION = TypeAdapter(FunctionVersion)
 _LAYER_VERSION = TypeAdapter(LayerVersion)
 _TRIGGER = TypeAdapter(Trigger)
 _EVENT_INVOKE = TypeAdapter(EventInvokeConfig)
+_ALIAS = TypeAdapter(Alias)
 
-Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig
+Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig | Alias
 
 
 def encode(value: Stored) -> bytes:
     """JSON with its schema number. Raises InvalidParameterValueException for text that UTF-8 cannot say."""
-    return utf8(json.dumps({"schema": SCHEMA, **dataclasses.asdict(value)}, ensure_ascii=False))
+    fields = dataclasses.asdict(value)
+    written = {name: part for name, part in fields.items() if part is not None or name not in _ADDED}
+    return utf8(json.dumps({"schema": SCHEMA, **written}, ensure_ascii=False))
 
 
 def utf8(value: str) -> bytes:
@@ -44,6 +53,11 @@ def function_version(data: bytes) -> FunctionVersion:
     return _read(_FUNCTION_VERSION, data, {})
 
 
+def published(data: bytes, version: int) -> FunctionVersion:
+    """The number is its field's name, as of a layer version."""
+    return _read(_FUNCTION_VERSION, data, {"version": str(version)})
+
+
 def layer_version(data: bytes, version: int) -> LayerVersion:
     """The number is its field's name: it is given by the step that stores it."""
     return _read(_LAYER_VERSION, data, {"version": version})
@@ -57,11 +71,15 @@ def event_invoke(data: bytes) -> EventInvokeConfig:
     return _read(_EVENT_INVOKE, data, {})
 
 
-def refuse_newer(number: object, what: str) -> None:
+def alias(data: bytes) -> Alias:
+    return _read(_ALIAS, data, {})
+
+
+def refuse_newer(number: object, what: str, *, newest: int = SCHEMA) -> None:
     """Raises ServiceException if a schema number is not one that this release reads."""
-    if not isinstance(number, int) or not 1 <= number <= SCHEMA:
+    if not isinstance(number, int) or not 1 <= number <= newest:
         raise ServiceException(
-            f"{what} has the schema number {number!r}, and this release reads up to {SCHEMA}: it was written "
+            f"{what} has the schema number {number!r}, and this release reads up to {newest}: it was written "
             "by a newer Lambent. Start that release, or restore a backup that is older than the upgrade."
         )
 

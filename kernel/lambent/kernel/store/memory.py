@@ -6,13 +6,22 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import (
     InvalidParameterValueException,
     PreconditionFailedException,
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import EventInvokeConfig, Function, LayerVersion, RecursiveLoop, Trigger
+from lambent.kernel.models import (
+    Alias,
+    EventInvokeConfig,
+    Function,
+    FunctionVersion,
+    LayerVersion,
+    RecursiveLoop,
+    Trigger,
+)
 
 MAX_TAGS = 50
 
@@ -22,6 +31,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._functions: dict[str, Function] = {}
+        self._versions: dict[str, dict[int, FunctionVersion]] = {}
         self._layers: dict[str, dict[int, LayerVersion]] = {}
         self._last_number: dict[str, int] = {}
         self._triggers: dict[str, Trigger] = {}
@@ -44,31 +54,96 @@ class MemoryStore:
         for callback in self._callbacks:
             callback(name)
 
-    async def create(self, function: Function) -> None:
+    async def create(self, function: Function, *, publish: FunctionVersion | None = None) -> None:
         if function.name in self._functions:
             raise ResourceConflictException(f"Function already exist: {function.name}")
         self._functions[function.name] = function
+        self._versions[function.name] = {}
+        if publish is not None:
+            self._publish(function, publish)
         self._changed(function.name)
 
     async def get(self, name: str) -> Function | None:
         return self._functions.get(name)
 
-    async def replace(self, function: Function, *, expect_revision: str) -> None:
+    async def replace(
+        self, function: Function, *, expect_revision: str, publish: FunctionVersion | None = None
+    ) -> int:
         stored = self._functions.get(function.name)
         if stored is None or stored.uid != function.uid:
             raise ResourceNotFoundException(f"Function not found: {function.name}")
         if stored.latest.revision_id != expect_revision:
             raise PreconditionFailedException()
-        self._functions[function.name] = dataclasses.replace(
-            stored, latest=function.latest, serving=function.serving
-        )
+        if publish is not None and stored.last_version != function.last_version:
+            raise PreconditionFailedException()
+        changed = dataclasses.replace(stored, latest=function.latest, serving=function.serving)
+        self._functions[function.name] = changed
+        number = self._publish(changed, publish) if publish is not None else 0
         self._changed(function.name)
+        return number
+
+    def _publish(self, function: Function, version: FunctionVersion) -> int:
+        number = function.last_version + 1
+        self._functions[function.name] = dataclasses.replace(
+            function, last_version=number, last_description=function.latest.description
+        )
+        self._versions[function.name][number] = dataclasses.replace(version, version=str(number))
+        return number
 
     async def delete(self, name: str) -> Function | None:
         found = self._functions.pop(name, None)
         if found is not None:
+            del self._versions[name]
             self._changed(name)
         return found
+
+    async def get_version(self, name: str, number: int) -> FunctionVersion | None:
+        return self._versions.get(name, {}).get(number)
+
+    async def versions(self, name: str, *, after: int = 0, limit: int) -> Sequence[FunctionVersion]:
+        stored = self._versions.get(name, {})
+        return [stored[number] for number in sorted(stored) if number > after][:limit]
+
+    async def replace_version(self, version: FunctionVersion, *, expect_revision: str) -> bool:
+        stored = await self.get_version(version.name, int(version.version))
+        if stored is None or stored.revision_id != expect_revision:
+            return False
+        self._versions[version.name][int(version.version)] = version
+        self._changed(version.name)
+        return True
+
+    async def delete_version(self, function: Function, number: int) -> Sequence[str]:
+        stored = self._functions.get(function.name)
+        if stored is None or stored.uid != function.uid:
+            return []
+        naming = [alias.name for alias in stored.aliases.values() if str(number) in alias.versions]
+        if not naming:
+            self._versions[function.name].pop(number, None)
+            self._forget_event_invoke(stored, str(number))
+        return sorted(naming)
+
+    def _forget_event_invoke(self, function: Function, qualifier: str) -> None:
+        configs = {each: config for each, config in function.event_invoke.items() if each != qualifier}
+        self._set(function.name, event_invoke=configs)
+
+    async def put_alias(self, function: Function, alias: Alias, *, expect_revision: str | None) -> str:
+        stored = self._functions.get(function.name)
+        if stored is None or stored.uid != function.uid:
+            raise ResourceNotFoundException(f"Function not found: {function.name}")
+        there = stored.aliases.get(alias.name)
+        if (there.revision_id if there is not None else None) != expect_revision:
+            raise PreconditionFailedException()
+        for version in alias.versions:
+            if version != LATEST and int(version) not in self._versions[function.name]:
+                return version
+        self._set(function.name, aliases=dict(sorted({**stored.aliases, alias.name: alias}.items())))
+        return ""
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        stored = self._functions.get(name)
+        if stored is not None:
+            self._set(name, aliases={each: one for each, one in stored.aliases.items() if each != alias})
+            self._forget_event_invoke(self._functions[name], alias)
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
         names = sorted(name for name in self._functions if after is None or name > after)
@@ -112,6 +187,7 @@ class MemoryStore:
 
     async def usage(self) -> tuple[int, int]:
         functions = sum(function.latest.archive.size for function in self._functions.values())
+        functions += sum(one.archive.size for each in self._versions.values() for one in each.values())
         layers = sum(layer.archive.size for versions in self._layers.values() for layer in versions.values())
         return functions + layers, len(self._functions)
 

@@ -2,7 +2,8 @@
 truth that survives any of them.
 
 Key schema: each file `*.lua` beside this one has it in its header; besides, in shard 0:
-  lambent:{s0}:store     hash: schema, shards (both fixed at the store's first start)
+  lambent:{s0}:store     hash: schema (raised by a release that lays it out anew), shards (fixed at the store's
+                         first start)
   lambent:{s0}:triggers  hash: trigger id -> JSON
   lambent:{s0}:marks     hash: mark -> text
 The part in braces is the hash tag: all keys that one step touches are in one slot of a Redis Cluster.
@@ -13,8 +14,8 @@ import dataclasses
 import functools
 import heapq
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lambent.kernel.errors import (
     InvalidParameterValueException,
@@ -23,29 +24,33 @@ from lambent.kernel.errors import (
     ResourceNotFoundException,
     ServiceException,
 )
-from lambent.kernel.models import EventInvokeConfig, Function, LayerVersion, RecursiveLoop, Trigger
+from lambent.kernel.models import (
+    EventInvokeConfig,
+    Function,
+    FunctionVersion,
+    LayerVersion,
+    RecursiveLoop,
+    Trigger,
+)
 from lambent.kernel.store import codec
-from lambent.kernel.store.changes import ChangeFeed
-from lambent.kernel.store.connection import Connection, Script, shard_of, text
+from lambent.kernel.store.connection import Connection, Script, text
+from lambent.kernel.store.redis_versions import ALIAS, VersionSteps
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MAX_TAGS = 50
 
-_T = TypeVar("_T")
 _RESERVED, _RECURSION, _INVOKE, _TAG = "reserved", "recursion", "invoke:", "tag:"
 _STORE, _TRIGGERS, _MARKS = "lambent:{s0}:store", "lambent:{s0}:triggers", "lambent:{s0}:marks"
 
 
-class RedisStore:
+class RedisStore(VersionSteps):
     """`ports.FunctionStore`. `shards` is fixed at a store's first start. All errors of the server's own are
     ServiceException, after 3 seconds at most; it goes on by itself when the server is back."""
 
     def __init__(self, url_or_client: "str | Redis", *, shards: int) -> None:
-        self._connection = Connection(url_or_client, what="The function store's")
-        self._shards = shards
-        self._changes = ChangeFeed()
+        super().__init__(Connection(url_or_client, what="The function store's"), shards)
         # Deletes whose answer never came: {name: what was there}.
         self._undecided: dict[str, Function] = {}
         self._create, self._replace, self._delete, self._tags, self._field = (
@@ -74,48 +79,34 @@ class RedisStore:
         """Waits until changes made elsewhere are heard."""
         await self._changes.subscribed()
 
-    async def _change(self, name: str, step: Awaitable[_T]) -> _T:
-        """Runs a changing step. One that got no answer may be done, or be done yet by a server that hangs: the
-        callbacks are told of it, and once more when the server tells of it."""
-        try:
-            return await step
-        except BaseException:
-            self._changes.tell(name)
-            raise
-
     async def _check_layout(self) -> None:
         async def fix(client: "Redis") -> Sequence[bytes]:
             async with client.pipeline(transaction=True) as step:
-                step.hsetnx(_STORE, "schema", str(codec.SCHEMA))
+                step.hsetnx(_STORE, "schema", str(codec.LAYOUT))
                 step.hsetnx(_STORE, "shards", str(self._shards))
                 step.hmget(_STORE, ["schema", "shards"])
                 stored: Sequence[bytes] = (await step.execute())[-1]
                 return stored
 
         schema, shards = (int(number) for number in await self._connection.call(fix))
-        codec.refuse_newer(schema, "The function store")
+        codec.refuse_newer(schema, "The function store", newest=codec.LAYOUT)
         if shards != self._shards:
             raise ServiceException(
                 f"The function store was made with {shards} shards, and the setting `shards` is "
                 f"{self._shards}. The number is fixed at a store's first start: set LAMBENT_SHARDS={shards}."
             )
+        if schema < codec.LAYOUT:
+            # What an older release wrote is read as it is; one that is started after this refuses the store.
+            layout = str(codec.LAYOUT)
+            await self._connection.call(lambda client: _await(client.hset(_STORE, "schema", layout)))
 
     # Functions
 
-    def _key(self, kind: str, name: str) -> str:
-        return f"{self._tag(shard_of(name, self._shards))}{kind}:{name}"
-
-    @staticmethod
-    def _tag(shard: int) -> str:
-        return f"lambent:{{s{shard}}}:"
-
-    def _beside(self, name: str, index: str) -> str:
-        return self._tag(shard_of(name, self._shards)) + index
-
     def _function_keys(self, name: str) -> list[str]:
-        return [self._key("fn", name), self._beside(name, "functions"), self._beside(name, "bytes")]
+        names = self._beside(name, "functions")
+        return [self._key("fn", name), names, self._beside(name, "bytes"), self._key("versions", name)]
 
-    async def create(self, function: Function) -> None:
+    async def create(self, function: Function, *, publish: FunctionVersion | None = None) -> None:
         name, latest = function.name, function.latest
         fields: list[str | bytes] = ["latest", codec.encode(latest)]
         if function.serving is not None:
@@ -128,7 +119,18 @@ class RedisStore:
             fields += [_INVOKE + qualifier, codec.encode(config)]
         for key, value in function.tags.items():
             fields += [codec.utf8(_TAG + key), codec.utf8(value)]
-        head = (name, function.uid, latest.revision_id, latest.archive.size, name)
+        if publish is not None:
+            fields += [
+                "last",
+                "1",
+                "last_revision",
+                publish.revision_id,
+                "version_bytes",
+                str(publish.archive.size),
+            ]
+            fields += ["last_description", codec.utf8(latest.description)]
+        first = codec.encode(publish) if publish is not None else ""
+        head = (name, function.uid, latest.revision_id, latest.archive.size, name, first)
         step = self._connection.run(self._create, self._function_keys(name), [*head, *fields])
         done = await self._change(name, step)
         if not done:
@@ -140,25 +142,28 @@ class RedisStore:
         key = self._key("fn", name)
         return _function(name, await self._connection.call(lambda client: _hash(client, key)))
 
-    async def replace(self, function: Function, *, expect_revision: str) -> None:
+    async def replace(
+        self, function: Function, *, expect_revision: str, publish: FunctionVersion | None = None
+    ) -> int:
         """Tags and what else has a setter of its own are left as they are stored."""
         name, latest = function.name, function.latest
-        step = self._connection.run(
-            self._replace,
-            [self._key("fn", name), self._beside(name, "bytes")],
-            [
-                *(function.uid, expect_revision, latest.revision_id, latest.archive.size),
-                name,
-                codec.encode(latest),
-                codec.encode(function.serving) if function.serving is not None else "",
-            ],
-        )
-        done = await self._change(name, step)
+        args: list[str | bytes | int] = [
+            *(function.uid, expect_revision, latest.revision_id, latest.archive.size),
+            name,
+            codec.encode(latest),
+            codec.encode(function.serving) if function.serving is not None else "",
+        ]
+        if publish is not None:
+            args += [publish.revision_id, publish.archive.size, codec.encode(publish)]
+            args += [function.last_version, codec.utf8(latest.description)]
+        keys = [self._key("fn", name), self._beside(name, "bytes"), self._key("versions", name)]
+        done: int = await self._change(name, self._connection.run(self._replace, keys, args))
         if done < 0:
             raise ResourceNotFoundException(f"Function not found: {name}")
         if not done:
             raise PreconditionFailedException()
         self._changes.tell(name)
+        return done if publish is not None else 0
 
     async def delete(self, name: str) -> Function | None:
         found = await self.get(name)
@@ -379,6 +384,9 @@ def _function(name: str, stored: Mapping[bytes, bytes]) -> Function | None:
         reserved_concurrency=None if reserved is None else int(reserved),
         event_invoke={qualifier: codec.event_invoke(data) for qualifier, data in _under(_INVOKE, beside)},
         recursive_loop=RecursiveLoop(text(beside.get(_RECURSION, RecursiveLoop.TERMINATE.value))),
+        aliases={alias: codec.alias(data) for alias, data in _under(ALIAS, beside)},
+        last_version=int(beside.get("last", 0)),
+        last_description=text(beside.get("last_description", "")),
     )
 
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from lambent.kernel import metrics
-from lambent.kernel.arn import LATEST
+from lambent.kernel.arn import LATEST, version_number
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.events import OutcomeRecord
 from lambent.kernel.models import Event, Function
@@ -38,7 +38,7 @@ class FunctionDestination:
         arn = self._function_arn(record)
         try:
             function = await self._look(target.name)
-            if function is None or target.qualifier not in (None, LATEST):
+            if function is None or not _has(function, target.qualifier):
                 raise DeliveryFailed(f"Function not found: {target.arn}")
             await self._queue.publish(
                 Event(
@@ -55,3 +55,11 @@ class FunctionDestination:
         except LambdaError as failure:
             raise DeliveryFailed(failure.message) from failure
         metrics.events_received.labels(metrics.function_label(function.name)).inc()
+
+
+def _has(function: Function, qualifier: str | None) -> bool:
+    """Whether there is such an alias, or was such a version: a deleted one ends the event when it runs."""
+    if qualifier in (None, LATEST) or qualifier in function.aliases:
+        return True
+    number = version_number(qualifier)
+    return number is not None and number <= function.last_version
