@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from lambent.kernel.models import (
+    Alias,
     Archive,
     EventInvokeConfig,
     Function,
@@ -80,6 +81,18 @@ def full_function() -> Function:
         event_invoke={"$LATEST": event_invoke()},
         recursive_loop=RecursiveLoop.ALLOW,
     )
+
+
+def alias(name: str = "live", **changes: Any) -> Alias:
+    """An alias with every field set; `changes` are fields."""
+    full = Alias(
+        name=name,
+        function_version="3",
+        revision_id="99999999-8888-7777-6666-555555555555",
+        description="what callers use",
+        weights={"2": 0.25},
+    )
+    return dataclasses.replace(full, **changes)
 
 
 def event_invoke(**changes: Any) -> EventInvokeConfig:

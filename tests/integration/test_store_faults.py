@@ -203,6 +203,29 @@ async def test_a_change_without_an_answer_is_told_at_once(store: RedisStore, own
     assert told == ["f"]
 
 
+async def test_a_version_whose_answer_was_lost_is_published_once(flaky: RedisStore, proxy: LosingProxy) -> None:
+    first = samples.version(revision_id="v1")
+    proxy.lose_next = True
+    await flaky.create(samples.function(), publish=first)
+    function = await flaky.get("f")
+    assert function is not None
+    second = samples.version(revision_id="v2")
+    proxy.lose_next = True
+    assert await flaky.replace(function, expect_revision="r1", publish=second) == 2
+    assert [version.version for version in await flaky.versions("f", limit=9)] == ["1", "2"]
+    assert await flaky.usage() == (3000, 1)
+    proxy.lose_next = True
+    settled = samples.version(version="2", revision_id="v3")
+    assert await flaky.replace_version(settled, expect_revision="v2")
+    proxy.lose_next = True
+    alias = samples.alias(function_version="2", weights={})
+    assert await flaky.put_alias(function, alias, expect_revision=None) == ""
+    proxy.lose_next = True
+    assert await flaky.delete_version(function, 1) == []
+    assert await flaky.usage() == (2000, 1)
+    assert proxy.lost == 5
+
+
 async def test_a_layer_version_whose_answer_was_lost_is_stored_once(
     flaky: RedisStore, proxy: LosingProxy
 ) -> None:
@@ -289,7 +312,7 @@ async def test_another_shard_count_is_refused_and_names_the_right_one(
 async def test_a_store_of_a_newer_release_is_refused(redis_url: str) -> None:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         async with client.pipeline() as step:
-            step.hset("lambent:{s0}:store", mapping={"schema": "2", "shards": "4"})
+            step.hset("lambent:{s0}:store", mapping={"schema": "3", "shards": "4"})
             await step.execute()
     store = RedisStore(redis_url, shards=4)
     try:
@@ -297,6 +320,22 @@ async def test_a_store_of_a_newer_release_is_refused(redis_url: str) -> None:
             await store.open()
     finally:
         await store.close()
+
+
+async def test_an_older_store_is_read_and_then_closed_to_older_releases(redis_url: str) -> None:
+    """One that knows no versions would collect their code."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        async with client.pipeline() as step:
+            step.hset("lambent:{s0}:store", mapping={"schema": "1", "shards": "4"})
+            await step.execute()
+        store = RedisStore(redis_url, shards=4)
+        try:
+            await store.open()
+            async with client.pipeline() as step:
+                step.hgetall("lambent:{s0}:store")
+                assert (await step.execute())[0] == {b"schema": b"2", b"shards": b"4"}
+        finally:
+            await store.close()
 
 
 async def test_a_full_server_is_a_clear_error_and_deletes_still_work(

@@ -192,6 +192,17 @@ async def test_a_change_of_the_function_stops_idle_environments_and_keeps_the_ne
     assert not stage.driver.sandboxes[1].exited.done()
 
 
+async def test_the_environments_of_one_version_are_stopped_and_those_of_others_kept(made: Make) -> None:
+    stage = await made()
+    for version in ("1", "2", "$LATEST"):
+        run = stage.invoke(replace(stage.target, version=version))
+        await stage.finish(await stage.runtime())
+        await run.report
+    await stage.host.stop_function(stage.target.uid, version="2")
+    await stage.driver.sandboxes[1].exited
+    assert [sandbox.exited.done() for sandbox in stage.driver.sandboxes] == [False, True, False]
+
+
 async def test_an_environment_idle_for_the_keep_alive_is_stopped(made: Make) -> None:
     stage = await made(keep_alive=0.05)
     first = stage.invoke()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from samples import function
+from samples import alias, function
 
 from lambent.gateway import triggers
 from lambent.gateway.services import Services
@@ -77,7 +77,23 @@ async def test_a_trigger_notes_when_it_was_made(services: Services) -> None:
 async def test_a_function_may_be_named_by_its_arn(services: Services) -> None:
     arn = "arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST"
 
-    assert (await triggers.add_trigger(services, ASKED | {"function": arn}))["function"] == "f"
+    assert (await triggers.add_trigger(services, ASKED | {"function": arn}))["function"] == "f:$LATEST"
+
+
+async def test_a_trigger_may_be_of_a_version_or_an_alias_that_is_there(services: Services) -> None:
+    f = function("f")
+    await services.store.replace(f, expect_revision="r1", publish=f.latest)
+    await services.store.put_alias(f, alias(function_version="1", weights={}), expect_revision=None)
+    for named in ("f:1", "f:live"):
+        made = await triggers.add_trigger(services, ASKED | {"function": named})
+        assert made["function"] == named
+        assert [row["function"] for row in await triggers.list_triggers(services)] == [named]
+        (stored,) = await services.store.triggers()
+        assert (stored.function, stored.qualifier) == tuple(named.split(":"))
+        await triggers.remove_trigger(services, made["id"])
+    for absent in ("2", "dead"):
+        with pytest.raises(ResourceNotFoundException, match=f"function:f:{absent}$"):
+            await triggers.add_trigger(services, ASKED | {"function": f"f:{absent}"})
 
 
 async def test_an_unknown_function_is_refused(services: Services) -> None:
@@ -100,7 +116,6 @@ async def test_without_a_server_that_tells_of_objects_a_trigger_is_refused(servi
         ({"bucket": ""}, "'bucket'"),
         ({"bucket": None}, "'bucket'"),
         ({"bucket": ".system"}, "bucket is not valid"),
-        ({"function": "f:7"}, "not built yet"),
         ({"function": "no spaces"}, "not a valid function name"),
         ({"events": "s3:ObjectCreated:*"}, "must be a list"),
         ({"events": []}, "must be a list"),

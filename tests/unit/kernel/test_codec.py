@@ -12,15 +12,19 @@ from lambent.kernel.store import codec
 
 SCHEMA_1 = Path(__file__).parents[2] / "fixtures" / "store" / "schema-1"
 KEPT: dict[str, codec.Stored] = {
+    "alias.json": samples.alias(),
     "event_invoke.json": samples.event_invoke(),
     "function_version.json": samples.full_function().latest,
     "function_version_small.json": samples.version(),
     "layer_version.json": samples.layer(),
     "trigger.json": samples.trigger(),
+    "trigger_of_an_alias.json": samples.trigger(qualifier="live"),
 }
 
 
 def read(file: str, data: bytes) -> codec.Stored:
+    if file.startswith("alias"):
+        return codec.alias(data)
     if file.startswith("event_invoke"):
         return codec.event_invoke(data)
     if file.startswith("layer"):
@@ -37,6 +41,11 @@ def test_schema_1_is_read(file: str) -> None:
 def test_what_is_written_is_schema_1(file: str) -> None:
     """A new field, or another form of an old one, needs its decision: can schema 1's readers live with it?"""
     assert json.loads(codec.encode(KEPT[file])) == json.loads((SCHEMA_1 / file).read_bytes())
+
+
+def test_a_published_version_has_the_number_that_it_is_stored_under() -> None:
+    version = samples.version(description="$LATEST once")
+    assert codec.published(codec.encode(version), 7) == samples.version(description="$LATEST once", version="7")
 
 
 def test_every_kept_file_has_its_value() -> None:

@@ -1,5 +1,7 @@
 """dispatcher.py: slots are counted exactly, and refused as AWS refuses."""
 
+from dataclasses import replace
+
 import pytest
 from unit.scheduler.samples import function
 
@@ -125,3 +127,15 @@ async def test_renewal_tells_the_newest_generation_and_leaves_out_what_is_unknow
     old = await take(dispatcher, function(generation=1))
     await take(dispatcher, function(generation=4))
     assert await dispatcher.renew("test", {old.id: 1, "unknown": 1}) == {old.id: 4}
+
+
+async def test_a_version_has_generations_of_its_own_and_the_functions_slots() -> None:
+    dispatcher = make()
+    latest = function(generation=4, reserved=1)
+    version = replace(latest.latest, version="1", generation=2)
+    old = await dispatcher.acquire(latest, version, holder="test")
+    with pytest.raises(TooManyRequestsException):
+        await dispatcher.acquire(latest, latest.latest, holder="test")
+    dispatcher.set_reserved("uid", None)
+    await dispatcher.acquire(replace(latest, reserved_concurrency=None), latest.latest, holder="test")
+    assert await dispatcher.renew("test", {old.id: 1}) == {old.id: 2}

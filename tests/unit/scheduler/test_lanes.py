@@ -18,6 +18,7 @@ from lambent.kernel.errors import (
 )
 from lambent.kernel.events import Condition, DeadEvent, Item, Line, OutcomeRecord, Room
 from lambent.kernel.models import (
+    Alias,
     Enforcement,
     Event,
     EventInvokeConfig,
@@ -284,6 +285,72 @@ async def test_outcomes_go_to_their_targets_and_never_run_the_function_again(wor
     assert world.sent[1].ending.function_error == "Unhandled"
     assert len(world.host.invocations) == 2
     assert await world.queue.lanes() == []
+
+
+def with_versions(world: World, **aliases: Alias) -> None:
+    """`f` with the versions 1 and 2, each with a dead-letter queue of its own, and aliases."""
+    latest = function().latest
+    world.versions = {n: replace(latest, version=str(n), dead_letter=f"{DEAD_QUEUE}{n}") for n in (1, 2)}
+    world.functions["f"] = replace(function(), aliases=aliases, last_version=2)
+
+
+async def test_an_event_runs_the_version_that_its_qualifier_names(world: World) -> None:
+    with_versions(world, live=Alias("live", "2", "r"))
+    qualifiers = (None, "$LATEST", "1", "live")
+    for number, qualifier in enumerate(qualifiers):
+        await world.publish(replace(event(number), qualifier=qualifier))
+    ran = [(i.target.version, i.alias, i.invoked_arn.split(":")[6:]) for i in world.host.invocations]
+    assert ran == [
+        ("$LATEST", "", ["f"]),
+        ("$LATEST", "", ["f", "$LATEST"]),
+        ("1", "", ["f", "1"]),
+        ("2", "live", ["f", "live"]),
+    ]
+    assert await world.depth() == 0
+
+
+async def test_an_alias_is_asked_for_at_each_attempt(world: World) -> None:
+    with_versions(world, live=Alias("live", "1", "r"))
+    world.host.script = [BAD, GOOD]
+    await world.publish(replace(event(), qualifier="live"))
+    with_versions(world, live=Alias("live", "2", "r2"))
+    await world.clock.advance(60)
+    await world.clock.settle(60)
+    assert [invocation.target.version for invocation in world.host.invocations] == ["1", "2"]
+
+
+async def test_a_given_up_event_goes_to_the_dead_letter_queue_of_its_version(world: World) -> None:
+    with_versions(world, live=Alias("live", "2", "r"))
+    config = EventInvokeConfig(0.0, maximum_retry_attempts=0, on_failure=GOOD_QUEUE)
+    world.functions["f"] = replace(world.functions["f"], event_invoke={"live": config})
+    world.host.script = [BAD]
+    await world.publish(replace(event(), qualifier="live"))
+    assert [(record.target, record.ending.executed_version) for record in world.sent] == [
+        (f"{DEAD_QUEUE}2", "2"),
+        (GOOD_QUEUE, "2"),
+    ]
+
+
+@pytest.mark.parametrize("qualifier", ["gone", "3"])
+async def test_an_event_whose_version_or_alias_is_gone_is_kept_as_dead(world: World, qualifier: str) -> None:
+    with_versions(world)
+    await world.publish(replace(event(), qualifier=qualifier), event(2))
+    (dead,) = await world.dead()
+    assert (dead.ending.condition, dead.ending.status, dead.ending.attempts) == (
+        Condition.RETRIES_EXHAUSTED,
+        404,
+        0,
+    )
+    assert dead.ending.message.endswith(f":function:f:{qualifier}")
+    assert [i.request_id for i in world.host.invocations] == ["request-2"], "the lane goes on"
+
+
+async def test_an_alias_that_the_cache_does_not_know_yet_is_looked_up(world: World) -> None:
+    with_versions(world, live=Alias("live", "1", "r"))
+    world.stored["f"] = world.functions["f"]
+    world.functions["f"] = function()
+    await world.publish(replace(event(), qualifier="live"))
+    assert [i.target.version for i in world.host.invocations] == ["1"]
 
 
 async def test_a_success_without_a_destination_leaves_nothing(world: World) -> None:

@@ -136,6 +136,8 @@ class MemoryStore:
         for version in alias.versions:
             if version != LATEST and int(version) not in self._versions[function.name]:
                 return version
+        if there is None:
+            self._forget_event_invoke(stored, alias.name)
         self._set(function.name, aliases=dict(sorted({**stored.aliases, alias.name: alias}.items())))
         return ""
 
