@@ -77,6 +77,20 @@ class TestDeploy:
         assert changed["Environment"]["Variables"] == {"STAGE": "dev", "URL": "a=b"}
         assert functions.invoke(name).result == "second"
 
+    def test_a_version_is_published_and_an_alias_moved_to_it(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": HELLO}, called=name)
+        said = lambent("deploy", str(code), "--publish")
+        assert f"Published as version 1.\nTry it: lambent invoke {name}:1 " in said.out
+        for number, text in (("2", "second"), ("3", "third")):
+            (code / "app.py").write_text(f"def handler(event, context):\n    return '{text}'\n")
+            said = lambent("deploy", str(code), "--alias", "live")
+            assert f"Published as version {number}, which live is now." in said.out
+            assert f"lambent invoke {name}:live" in said.out
+            assert lambent("invoke", f"{name}:live").out == f'"{text}"\n'
+        assert "version 3, which live is now" in lambent("deploy", str(code), "--alias", "live").out
+
     def test_requirements_are_installed_into_the_package(
         self, lambent: Command, functions: Functions, tmp_path: Path, name: str
     ) -> None:

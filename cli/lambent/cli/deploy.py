@@ -15,24 +15,29 @@ from lambent.cli.aws import Lambda
 from lambent.cli.client import Failed, call
 from lambent.cli.handlers import handler_for
 from lambent.cli.package import package, this_python
+from lambent.cli.publish import publish
 
 _WAITS = {"Delay": 1, "MaxAttempts": 120}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person gave. `configuration`: members of the API for memory, timeout and so on."""
+    """What a person gave. `configuration`: members of the API for memory, timeout and so on; an `alias` is
+    moved to what is published."""
 
     folder: Path
     name: str | None = None
     handler: str | None = None
     runtime: str | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    publish: bool = False
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What became of it. `left_out`: what of the folder is not in the package; `warnings`: the server's."""
+    """What became of it. `left_out`: what of the folder is not in the package; `warnings`: the server's;
+    `version`: the one that was published."""
 
     name: str
     created: bool
@@ -40,6 +45,7 @@ class Deployed:
     size: int
     left_out: Sequence[str]
     warnings: Sequence[str]
+    version: str | None = None
 
 
 def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None]) -> Deployed:
@@ -63,7 +69,11 @@ def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None
         _create(aws, name, packed.data, changed, warnings)
     else:
         _update(aws, name, packed.data, changed, warnings)
-    return Deployed(name, there is None, handler, len(packed.data), packed.left_out, warnings)
+    version: str | None = None
+    if asked.publish or asked.alias is not None:
+        progress("Publishing...")
+        version = publish(aws, name, asked.alias)
+    return Deployed(name, there is None, handler, len(packed.data), packed.left_out, warnings, version)
 
 
 def python_for(runtime: str, runtimes: Sequence[Mapping[str, Any]]) -> str:

@@ -91,6 +91,44 @@ def test_refused_code_says_what_has_been_changed(
     assert ("The new configuration (Timeout) is in force already" in str(failed.value)) == bool(configuration)
 
 
+def publishing(something: Something) -> Something:
+    serving(something, STORED)
+    ready = {"State": "Active", "Version": "7", "LastUpdateStatus": "Successful", **STORED}
+    something.answers |= {"POST /versions": said({"Version": "7"}), "GET /configuration": said(ready)}
+    something.answers |= {"GET /configuration?Qualifier=7": said(ready)}
+    return something
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_alias_is_moved_to_the_version_or_made(something: Something, tmp_path: Path, there: bool) -> None:
+    publishing(something)
+    moved = said({}) if there else error("ResourceNotFoundException", "Cannot find alias", 404)
+    something.answers["PUT /aliases/live"] = moved
+    done = run(something, folder(tmp_path, {"app.py": HANDLER}), alias="live")
+    assert done.version == "7"
+    sent = {what: body for what, body in writes(something) if what != "code"}
+    moving = {"FunctionVersion": "7", "RoutingConfig": {}}
+    making = {"Name": "live", "FunctionVersion": "7"}
+    assert sent == {"versions": {}, "live": moving} | ({} if there else {"aliases": making})
+
+
+def test_nothing_is_published_that_was_not_asked_for(something: Something, tmp_path: Path) -> None:
+    assert run(publishing(something), folder(tmp_path, {"app.py": HANDLER})).version is None
+    assert [what for what, _ in writes(something)] == ["code"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "done"),
+    [("POST /versions", "nothing is published"), ("PUT /aliases/live", "version 7 is published")],
+)
+def test_what_is_refused_says_what_is_done_already(
+    something: Something, tmp_path: Path, refused: str, done: str
+) -> None:
+    publishing(something).answers[refused] = error("CodeStorageExceededException", "Full.")
+    with pytest.raises(Failed, match=f"Full.\nThe code is deployed, and {done}."):
+        run(something, folder(tmp_path, {"app.py": HANDLER}), publish=True, alias="live")
+
+
 class TestThePythonOfAFunction:
     def test_it_is_the_one_that_runs_it(self) -> None:
         assert python_for("python3.12", [runtime("python3.12", runs_on="python3.11")]) == "python3.11"

@@ -31,6 +31,10 @@ def deploy(
     role: Annotated[str | None, typer.Option(help="Role ARN.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; again for more.")] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Layer version ARN; again for more.")] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Make a version of it.")] = False,
+    alias: Annotated[
+        str | None, typer.Option(help="Publish, and move this alias to the version, or make it.")
+    ] = None,
     endpoint: Endpoint = None,
 ) -> None:
     """Zips a folder, installs its requirements.txt into the package, creates or updates, and waits."""
@@ -45,7 +49,7 @@ def deploy(
             "Layers": layer,
         }
         given = {member: value for member, value in configuration.items() if value is not None}
-        asked = work.Asked(folder, name, handler, runtime, given)
+        asked = work.Asked(folder, name, handler, runtime, given, publish, alias)
         done = work.deploy(asked, endpoint, progress=status.update)
     for warning in done.warnings:
         say(f"warning: {warning}", style="yellow", to=err)
@@ -55,7 +59,10 @@ def deploy(
         f"{'Created' if done.created else 'Updated'} {done.name} ({done.handler}), {done.size} bytes.",
         style="green",
     )
-    say(f"Try it: lambent invoke {done.name} --payload '{{}}' --tail")
+    if done.version is not None:
+        say(f"Published as version {done.version}{f', which {alias} is now' if alias else ''}.", style="green")
+    target = f"{done.name}:{alias or done.version}" if done.version is not None else done.name
+    say(f"Try it: lambent invoke {target} --payload '{{}}' --tail")
 
 
 def _pair(text: str) -> tuple[str, str]:
