@@ -272,6 +272,46 @@ def test_another_function_gets_outcomes_as_its_events(world: World) -> None:
     assert record["requestContext"]["requestId"] != request_id
 
 
+def test_versions_and_aliases_have_outcomes_of_their_own(world: World) -> None:
+    """A record names the alias as it was invoked and the version that ran."""
+    aws, good = world.functions.aws, world.aws.queue(f"q-{uuid.uuid4().hex[:8]}")
+    second = world.function(Publish=True)
+    first = world.function(Publish=True)
+    for name in (first, second):
+        aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    for name, target in ((first, f"{ACCOUNT}:{second}:live"), (second, good)):
+        destinations = {"OnSuccess": {"Destination": target}}
+        aws.put_function_event_invoke_config(
+            FunctionName=name, Qualifier="live", DestinationConfig=destinations
+        )
+    aws.invoke(FunctionName=first, InvocationType="Event", Payload=b"{}")  # $LATEST has no destination
+    aws.invoke(FunctionName=f"{first}:1", InvocationType="Event", Payload=b"{}")
+    aws.invoke(FunctionName=f"{first}:live", InvocationType="Event", Payload=b'{"n": 1}')
+    [message] = world.aws.messages(good, 1)
+    last = json.loads(message["Body"])
+    assert last["requestContext"]["functionArn"] == f"{ACCOUNT}:{second}:live"
+    assert last["responseContext"] == {"statusCode": 200, "executedVersion": "1"}
+    assert last["requestPayload"]["requestContext"]["functionArn"] == f"{ACCOUNT}:{first}:live"
+    assert last["requestPayload"]["requestPayload"] == {"n": 1}
+
+
+def test_an_event_whose_alias_is_deleted_is_kept_and_can_be_brought_back(world: World) -> None:
+    aws, name = world.functions.aws, world.function(Publish=True)
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    aws.put_function_event_invoke_config(FunctionName=name, Qualifier="live", MaximumRetryAttempts=2)
+    aws.invoke(FunctionName=f"{name}:live", InvocationType="Event", Payload=b'{"fail": "once"}')
+    until(lambda: world.depth(name).get("delayed") == 1, 20, "it waits for its retry")
+    aws.delete_alias(FunctionName=name, Name="live")
+    until(lambda: world.depth(name).get("dead") == 1, 20, "it is kept")
+    shown = request(world.server, "GET", f"/_lambent/queue/items?function={name}&line=dead")[2]
+    (kept,) = json.loads(shown)["items"]
+    assert kept["error"] == f"Function not found: {ACCOUNT}:{name}:live"
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    body = json.dumps({"function": name}).encode()
+    assert request(world.server, "POST", "/_lambent/queue/redrive", body)[0] == 200
+    until(lambda: world.runs(name, kept["request_id"]) >= 2, 20, "it runs again")
+
+
 def test_nothing_reserved_gives_events_up_at_once(world: World) -> None:
     bad = world.aws.queue(f"q-{uuid.uuid4().hex[:8]}")
     name = world.function(destinations={"OnFailure": bad})

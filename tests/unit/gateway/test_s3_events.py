@@ -116,6 +116,12 @@ async def test_a_wrong_token_is_401_and_does_nothing(world: World, authorization
     assert world.queue.events == []
 
 
+async def test_the_event_is_of_the_version_or_alias_that_the_trigger_names(world: World) -> None:
+    await world.add(qualifier="live")
+    assert await world.send(created("/buckets/photos/a")) == 200
+    assert [(event.function, event.qualifier) for event in world.queue.events] == [("f", "live")]
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"[]", b"{}", b'"x"', b"null", b"{", b'{"event_type":"create","key":"/buckets/photos/a"}']
 )
