@@ -5,7 +5,7 @@ slot."""
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import redis.asyncio
@@ -538,16 +538,21 @@ async def test_event_invoke_configurations_go_with_their_version_or_alias(store:
     assert set((await found(store)).event_invoke) == {"$LATEST"}
 
 
-async def test_versions_and_aliases_tell_of_their_changes(store: AnyStore) -> None:
+@pytest.mark.parametrize("kind", ["memory", "redis_url"])
+async def test_versions_and_aliases_tell_of_their_changes_at_once(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    # One that is not opened hears nothing from the server.
+    url = request.getfixturevalue(kind) if kind != "memory" else ""
+    store: AnyStore = RedisStore(url, shards=4) if url else MemoryStore()
     function = await published(store, 1)
     heard: list[str] = []
     store.on_change(heard.append)
-    steps = (
+    alias = samples.alias(function_version="1", weights={})
+    steps: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: store.replace(function, expect_revision="r1", publish=samples.version(revision_id="v2")),
         lambda: store.replace_version(samples.version(version="1"), expect_revision="v1"),
-        lambda: store.put_alias(
-            function, samples.alias(function_version="1", weights={}), expect_revision=None
-        ),
+        lambda: store.put_alias(function, alias, expect_revision=None),
         lambda: store.delete_alias("f", "live"),
         lambda: store.delete_version(function, 1),
     )
@@ -555,3 +560,4 @@ async def test_versions_and_aliases_tell_of_their_changes(store: AnyStore) -> No
         heard.clear()
         await step()
         assert set(heard) == {"f"}
+    await store.close()

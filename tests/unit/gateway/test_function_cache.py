@@ -82,12 +82,12 @@ async def test_what_changes_while_it_is_read_is_not_kept() -> None:
     reading = asyncio.ensure_future(cache.version(before, 1))
     await store.reading.wait()
     await store.set_recursive_loop("f", RecursiveLoop.ALLOW)
+    await function(cache)
     store.go.set()
     await reading
     asked = store.asked
-    await function(cache)
     await cache.version(before, 1)
-    assert store.asked == asked + 2
+    assert store.asked == asked + 1
 
 
 async def test_everything_is_forgotten_when_changes_may_have_been_missed() -> None:
