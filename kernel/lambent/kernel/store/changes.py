@@ -22,6 +22,7 @@ _log = Log(__name__)
 CHANNEL = "lambent:changes"
 EVERYTHING = "*"
 _QUIET_SECONDS = 15.0
+_CANCEL_SECONDS = 0.5
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -32,6 +33,7 @@ class ChangeFeed:
         self._callbacks: list[Callable[[str], None]] = []
         self._tasks = Tasks("changes of functions")
         self._subscribed = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
 
     def add(self, callback: Callable[[str], None]) -> None:
         self._callbacks.append(callback)
@@ -41,13 +43,18 @@ class ChangeFeed:
             callback(name)
 
     def start(self, client: "Redis") -> None:
-        self._tasks.forever("listen", self._listen(client))
+        self._listening = self._tasks.forever("listen", self._listen(client))
 
     async def subscribed(self) -> None:
         """Waits until the channel is heard (again)."""
         await self._subscribed.wait()
 
     async def close(self) -> None:
+        listening = self._listening
+        while listening is not None and not listening.done():
+            # redis-py swallows a cancellation that comes in the moment in which an answer does.
+            listening.cancel()
+            await asyncio.wait([listening], timeout=_CANCEL_SECONDS)
         await self._tasks.drain(0)
 
     async def _listen(self, client: "Redis") -> None:
