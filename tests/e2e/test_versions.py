@@ -198,49 +198,50 @@ def test_usage_is_told_apart_by_version_and_alias(
     assert rows("alias") == {"": 4, "live": 2}
 
 
-def test_reserved_concurrency_is_one_for_all_versions(functions: Functions, made: Callable[..., str]) -> None:
+@pytest.fixture
+def busy(server: Server, functions: Functions) -> Iterator[Callable[[str, str], None]]:
+    """Has a function run for 8 s with all that is reserved for it, which is 1, and returns while it does."""
+    threads: list[threading.Thread] = []
+
+    def make(name: str, qualifier: str) -> None:
+        functions.aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+        run = {"FunctionName": name, "Qualifier": qualifier, "Payload": b'{"seconds": 8}'}
+        threads.append(threading.Thread(target=lambda: server.client().invoke(**run)))
+        threads[-1].start()
+        running = f'lambent_concurrent_executions{{function="{name}"}} 1.0'
+        until(lambda: running in request(server, "GET", "/metrics")[2].decode(), 20, "it runs")
+
+    yield make
+    for thread in threads:
+        thread.join()
+
+
+def test_reserved_concurrency_is_one_for_all_versions(
+    functions: Functions, made: Callable[..., str], busy: Callable[[str, str], None]
+) -> None:
     name, aws = made("one"), functions.aws
     aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
-    client = Functions(functions.server)
-    functions.invoke(f"{name}:1")  # warm
-    busy = threading.Thread(target=lambda: client.invoke(f"{name}:1", {"seconds": 3}))
-    busy.start()
-    try:
-
-        def throttled() -> bool:
-            try:
-                functions.invoke(f"{name}:live")
-            except aws.exceptions.TooManyRequestsException as refusal:
-                return bool(refusal.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded")
-            return False
-
-        until(throttled, 3, "the other version has taken the slot")
-        with pytest.raises(aws.exceptions.TooManyRequestsException):
-            functions.invoke(name)
-    finally:
-        busy.join()
+    busy(name, "1")
+    for qualifier in ("live", "$LATEST", "1"):
+        with pytest.raises(aws.exceptions.TooManyRequestsException) as refusal:
+            functions.invoke(name, Qualifier=qualifier)
+        assert refusal.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    aws.delete_function_concurrency(FunctionName=name)
     assert functions.invoke(name).version == "$LATEST"
 
 
 def test_an_event_runs_what_its_alias_stands_for_when_it_runs(
-    functions: Functions, made: Callable[..., str]
+    functions: Functions, made: Callable[..., str], busy: Callable[[str, str], None]
 ) -> None:
     name, aws = made("one", "two"), functions.aws
     aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
-    client = Functions(functions.server)
-    functions.invoke(name)
-    busy = threading.Thread(target=lambda: client.invoke(name, {"seconds": 2}))
-    busy.start()
-    try:
-        sent = aws.invoke(FunctionName=f"{name}:live", InvocationType="Event", Payload=b"{}")
-        assert sent["StatusCode"] == 202
-        aws.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
-    finally:
-        busy.join()
+    busy(name, "$LATEST")
+    sent = aws.invoke(FunctionName=f"{name}:live", InvocationType="Event", Payload=b"{}")
+    assert sent["StatusCode"] == 202
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+    aws.delete_function_concurrency(FunctionName=name)
     start = f"START RequestId: {sent['ResponseMetadata']['RequestId']} Version: "
-    until(lambda: any(line.startswith(start) for line in functions.logged(name)), 20, "the event runs")
+    until(lambda: any(line.startswith(start) for line in functions.logged(name)), 30, "the event runs")
     ran = next(line for line in functions.logged(name) if line.startswith(start))
     assert ran.strip() == f"{start}2"
 
