@@ -235,15 +235,23 @@ def test_image_uri_of_a_zip_function(functions: Functions, made: Callable[..., s
 
 
 def test_qualifier(functions: Functions, made: Callable[..., str]) -> None:
-    """There is $LATEST and nothing else, however it is spelt; what is not there is AWS's 404."""
+    """$LATEST, a version and an alias, however they are spelt; what is not there is AWS's 404."""
     name = made()
     aws, arn = functions.aws, f"{ACCOUNT}:function:{name}"
     asked = aws.get_function_configuration(FunctionName=name, Qualifier="$LATEST")
     assert (asked["FunctionArn"], asked["Version"]) == (f"{arn}:$LATEST", "$LATEST")
     assert functions.invoke(name, "hello", Qualifier="$LATEST").result == "hello"
-    for call in (aws.get_function, aws.get_function_configuration, aws.invoke):
-        with pytest.raises(aws.exceptions.ResourceNotFoundException, match=f"Function not found: {arn}:7$"):
-            call(FunctionName=name, Qualifier="7")
+    aws.publish_version(FunctionName=name)
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    for qualifier in ("1", "live"):
+        asked = aws.get_function_configuration(FunctionName=name, Qualifier=qualifier)
+        assert (asked["FunctionArn"], asked["Version"]) == (f"{arn}:{qualifier}", "1")
+        assert aws.get_function(FunctionName=f"{name}:{qualifier}")["Configuration"]["Version"] == "1"
+        assert functions.invoke(name, "hello", Qualifier=qualifier).version == "1"
+    for absent in ("7", "gone"):
+        for call in (aws.get_function, aws.get_function_configuration, aws.invoke):
+            with pytest.raises(aws.exceptions.ResourceNotFoundException, match=f"not found: {arn}:{absent}$"):
+                call(FunctionName=name, Qualifier=absent)
     aws.delete_function(FunctionName=name, Qualifier="7")  # there is none: deleting it is fine
     assert functions.invoke(name, "still here").result == "still here"
 

@@ -343,6 +343,9 @@ async def test_all_versions_of_all_functions_are_listed_in_pages(world: World) -
                 break
             marker = {"Marker": page["NextMarker"]}
         assert seen == expected
+    marker = {"Marker": (await world.call("ListFunctions", FunctionVersion="ALL", MaxItems=1))["NextMarker"]}
+    with pytest.raises(InvalidParameterValueException, match="Invalid Marker"):
+        await world.call("ListFunctions", **marker)
     plain = await world.call("ListFunctions")
     assert [row["FunctionArn"].split(":")[6:] for row in plain["Functions"]] == [["a"], ["b"], ["c"]]
 

@@ -125,8 +125,10 @@ async def list_functions(services: Services, call: Call, members: Mapping[str, A
     AWS: ListFunctions."""
     if members.get("FunctionVersion") == "ALL":
         return await list_all(services, members)
-    size = paging.page_size(members)
-    found = await services.store.page(after=paging.after(members), limit=size + 1)
+    size, after = paging.page_size(members), paging.after(members)
+    if after is not None and ":" in after:  # a list of all versions ended so
+        raise paging.invalid_marker(members["Marker"])
+    found = await services.store.page(after=after, limit=size + 1)
     rows, marker = paging.cut(found, size, [function.name for function in found])
     answer: dict[str, Any] = {"Functions": [listed(services.settings, row.latest) for row in rows]}
     if marker is not None:
