@@ -187,6 +187,7 @@ class Up:
         if s3_url is not None:
             endpoints.setdefault("AWS_ENDPOINT_URL_S3", s3_url)
         endpoints.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
+        endpoints.setdefault("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         facts = {
             "version": metadata.version("lambent"),
             "endpoints": {"lambda": url, "s3": s3_url},
@@ -265,6 +266,7 @@ class Up:
         settings = self._settings
         say(f"\nLambent serves at {url}", style="bold green")
         lines = ["", f"  export AWS_ENDPOINT_URL_LAMBDA={url}"]
+        lines += [f"  export AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={url}"]
         if s3_url is not None:
             lines += [f"  export AWS_ENDPOINT_URL_S3={s3_url}"]
         lines += [

@@ -23,6 +23,8 @@ from lambent.executor.spool import Spool
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.gateway.app import App
+from lambent.gateway.cloudwatch.api import LogsApi
+from lambent.gateway.cloudwatch.handlers import Logs as CloudWatchLogs
 from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
 from lambent.gateway.code_urls import CodeUrls
 from lambent.gateway.function_cache import FunctionCache
@@ -175,8 +177,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         usage=UsageReport(ledger, prices, clock),
     )
     protocol = LambdaProtocol()
-    app = App(services, functions, protocol, routes)
-    restricted = App(services, functions, protocol, routes, restricted=True)
+    logs_api = LogsApi(CloudWatchLogs(logs, clock, settings.region, settings.account_id))
+    app = App(services, functions, protocol, routes, logs_api)
+    restricted = App(services, functions, protocol, routes, logs_api, restricted=True)
     return Parts(
         store=store,
         logs=logs,

@@ -1,7 +1,7 @@
 """The listener's ASGI application: routes from given ports, no logic. Bare ASGI, since the invoke path is hot.
 
 One application serves everybody; a second one with `restricted` set serves the functions' own relay to this
-server, which passes Invoke only until IAM is enforced.
+server, which passes Invoke, and writing to log groups, only until IAM is enforced.
 """
 
 import base64
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from lambent.gateway import fields, internal
+from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.invoke import Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
@@ -37,6 +38,8 @@ Headers = list[tuple[bytes, bytes]]
 # and 100 bytes.
 _MAX_BODY = 70_167_211
 _MAX_INVOKE = 6_291_556
+# PutLogEvents: 1 MB of messages, which JSON may write six times as long.
+_MAX_LOGS = 8 << 20
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 
@@ -54,12 +57,14 @@ class App:
         functions: FunctionCache,
         protocol: LambdaProtocol,
         routes: internal.Routes,
+        logs: LogsApi,
         *,
         restricted: bool = False,
     ) -> None:
         self._services = services
         self._protocol = protocol
         self._routes = routes
+        self._logs = logs
         self._invoker = Invoker(services, functions)
         self._fields = fields.FieldChecker()
         self._restricted = restricted
@@ -93,6 +98,11 @@ class App:
             body = await _body(receive, headers, _MAX_BODY, "this")
             return await self._routes.serve(
                 scope["method"], path.decode("latin-1"), scope["query_string"].decode("latin-1"), headers, body
+            )
+        if path == b"/" and (logs_operation := target_of(headers)) is not None:
+            body = await _body(receive, headers, _MAX_LOGS, logs_operation)
+            return await self._logs.serve(
+                logs_operation, body, restricted=self._restricted, request_id=request_id
             )
         match = self._protocol.match(scope["method"], path, scope["query_string"])
         operation = match.operation

@@ -253,11 +253,33 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a function's log. `at` in milliseconds since the epoch, as CloudWatch has it."""
+    """One line of a function's log. `at` in milliseconds since the epoch, as CloudWatch has it; `id` is the
+    store's own, rises, and begins with the ms of its ingestion."""
 
     at: int
     stream: str
     message: str
+    id: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LogStreamInfo:
+    """CloudWatch: LogStream. Times in ms since the epoch; None: it has no events."""
+
+    name: str
+    created: int
+    first: int | None = None
+    last: int | None = None
+    ingested: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogGroupInfo:
+    """CloudWatch: LogGroup. `created` in ms since the epoch; `retention` in days, None: for ever."""
+
+    name: str
+    created: int
+    retention: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +303,9 @@ __all__ = [
     "Invocation",
     "LayerUse",
     "LayerVersion",
+    "LogGroupInfo",
     "LogLine",
+    "LogStreamInfo",
     "LoggingConfig",
     "Outcome",
     "RecursiveLoop",

@@ -19,7 +19,9 @@ from lambent.kernel.models import (
     FunctionVersion,
     Invocation,
     LayerVersion,
+    LogGroupInfo,
     LogLine,
+    LogStreamInfo,
     RecursiveLoop,
     Report,
     Response,
@@ -290,7 +292,34 @@ class LogStore(Protocol):
     ) -> tuple[Sequence[LogLine], str | None]:
         """Lines after a cursor (None: from the start), and the cursor to go on from; waits for one."""
 
-    async def delete(self, group: str) -> None: ...
+    async def delete(self, group: str) -> bool:
+        """Forgets a group and its lines; whether there was one."""
+
+    async def flush(self) -> None:
+        """Writes what waits, as far as the store takes it, so that what was appended can be read."""
+
+    async def groups(self) -> Sequence[LogGroupInfo]:
+        """By name."""
+
+    async def group(self, name: str) -> LogGroupInfo | None: ...
+
+    async def create_group(self, name: str) -> bool:
+        """False: it exists."""
+
+    async def set_retention(self, group: str, days: int | None) -> bool:
+        """Lines older than that are not shown and go; False: there is no such group."""
+
+    async def streams(self, group: str) -> Sequence[LogStreamInfo] | None:
+        """By name; None: there is no such group."""
+
+    async def create_stream(self, group: str, name: str) -> bool | None:
+        """False: it exists; None: there is no such group."""
+
+    async def delete_stream(self, group: str, name: str) -> bool | None:
+        """With its lines. False: there is none; None: there is no such group."""
+
+    async def scan(self, group: str, *, since: int, until: int) -> Sequence[LogLine]:
+        """All lines whose time is from `since` to before `until` (ms), by time and then as they came."""
 
 
 class CodeCheck(Protocol):
