@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from lambent.kernel.clock import SystemClock
-from lambent.kernel.errors import EventQueueUnavailable, LambdaError
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ResourceNotFoundException
 from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event
@@ -28,6 +28,8 @@ from lambent.scheduler.transport.streams import Channel, Replacement, close_chan
 from lambent.scheduler.transport.wire import SERVER_ERRORS
 
 _log = Log(__name__)
+_DISK_SECONDS = (0.1, 2.0)  # between tries to write a payload: the first wait and the longest
+_UNREAD_SECONDS = 5.0  # until an event comes again whose payload could not be read
 _T = TypeVar("_T")
 
 
@@ -150,11 +152,16 @@ class KombuEventQueue:
             encoded = read(message.body)
             inside = None if encoded.blob is None else await self._spill.read(encoded.blob)
             item = decode(encoded, lane=named[1], line=named[0], rest=inside)
-        except (UnreadableEvent, LambdaError) as error:
+        except (UnreadableEvent, ResourceNotFoundException) as error:
             _log.error(
                 "An event cannot be read; it is set aside.", queue=queue, why=str(error), line=UNREADABLE
             )
             self._set_aside(message)
+            return None
+        except LambdaError as failure:
+            # The disk's trouble may pass (too many open files, say), so the event must not be set aside for it.
+            _log.warning("An event's payload cannot be read; it comes later.", queue=queue, why=failure.message)
+            self._put_back(message)
             return None
         self._delivered[tag] = (message.properties.get("first_put", ""), encoded.blob)
         outcome = item if isinstance(item, OutcomeRecord) else None
@@ -178,6 +185,15 @@ class KombuEventQueue:
         job.future.add_done_callback(_log_failure)
         self._writer.put(job)
 
+    def _put_back(self, message: Any) -> None:
+        """The message itself, a little later, in its own place."""
+        tag: str = message.delivery_tag
+        first = message.properties.get("first_put", "")
+        again = Replacement(tag.rpartition("|")[0], prepared(message.body), int(_UNREAD_SECONDS * 1000), first)
+        job = Job(self._future(), replace=(tag, [again]), persist=True)
+        job.future.add_done_callback(_log_failure)
+        self._writer.put(job)
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Waits out an outage: returns when they are gone, raises EventQueueUnavailable only at `close`."""
         if not deliveries:
@@ -188,31 +204,65 @@ class KombuEventQueue:
         await self._drop([blob for blob in blobs if blob is not None])
 
     async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
-        """Waits out an outage, as `ack`; but for payloads that the disk does not take, which raise
-        EventQueueUnavailable with nothing done."""
+        """Waits out an outage, and a disk that does not take payloads, as `ack`: what has run must not run
+        again for it, and handed to nobody it would lie in flight for ever."""
         first, blob = self._delivered.get(delivery.tag, ("", None))
         first = first or str(int(delivery.event.accepted * 1000))
-        reused, made, messages = False, list[str](), list[Replacement]()
-        for item in items:
-            if isinstance(item, DeadEvent):
-                item = replace(item, ending=item.ending._replace(response=None))
-            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
-            if blob is not None and same and delivery.outcome is None and not reused:
-                name: str | None = blob
-                reused = True
-                await self._spill.again(blob)
-            else:
-                name = await self._keep(item)
-                made += [name] if name is not None else []
+        named, made = await self._named(delivery, blob, items)
+        messages: list[Replacement] = []
+        for item, name in named:
             stays = line_of(item) is (Line.OUTCOMES if delivery.outcome is not None else Line.LANE)
             messages.append(self._replacement(delivery, item, name, first if stays else ""))
         job = Job(self._future(), replace=(delivery.tag, messages), persist=True)
         if await self._put(job):
             self._delivered.pop(delivery.tag, None)
+            reused = any(name == blob for _, name in named)
             await self._drop([blob] if blob is not None and not reused else [])
         else:  # it was gone: another consumer has ended it
             self._delivered.pop(delivery.tag, None)
             await self._drop(made)
+
+    async def _named(
+        self, delivery: Delivery, blob: str | None, items: Sequence[Item]
+    ) -> tuple[list[tuple[Item, str | None]], list[str]]:
+        """The items with the blobs of their payloads, and which of these are new. Tries until the disk takes
+        them; raises EventQueueUnavailable at `close`."""
+        wait = _DISK_SECONDS[0]
+        while True:
+            made: list[str] = []
+            try:
+                return await self._spilled(delivery, blob, items, made), made
+            except LambdaError as failure:
+                await self._drop(made)  # all anew then: the sweep deletes what lies unnamed for long
+                if not self._started:
+                    raise EventQueueUnavailable(f"The queue is closing, and {failure.message}") from failure
+                if wait == _DISK_SECONDS[0]:
+                    _log.warning(
+                        "The disk does not take an event's payload; trying again.",
+                        request_id=delivery.event.request_id,
+                        why=failure.message,
+                    )
+            await self._clock.sleep(wait)
+            wait = min(2 * wait, _DISK_SECONDS[1])
+
+    async def _spilled(
+        self, delivery: Delivery, blob: str | None, items: Sequence[Item], made: list[str]
+    ) -> list[tuple[Item, str | None]]:
+        """Fills `made`, so that it says also what was written before a failure. Raises LambdaError."""
+        reused, named = False, list[tuple[Item, str | None]]()
+        for item in items:
+            if isinstance(item, DeadEvent):
+                item = replace(item, ending=item.ending._replace(response=None))
+            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
+            if blob is not None and same and delivery.outcome is None and not reused:
+                reused = True
+                await self._spill.again(blob)
+                named.append((item, blob))
+                continue
+            name = await self._spill.keep(item)
+            made += [name] if name is not None else []
+            named.append((item, name))
+        return named
 
     def _replacement(self, delivery: Delivery, item: Item, blob: str | None, first_put: str) -> Replacement:
         due = None if isinstance(item, DeadEvent) else item.due
