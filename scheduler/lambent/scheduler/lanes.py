@@ -15,7 +15,7 @@ from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, TooManyRequestsException
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRecord
 from lambent.kernel.log import Log
-from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response
+from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response, Tried
 from lambent.kernel.ports import Clock, Delivery, Dispatcher, EnvironmentHost, EventQueue, Lease, Run
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.destinations.record import error_message
@@ -308,7 +308,10 @@ class Lanes:
             if decision.action is Action.LATER:
                 self._pause(lane, decision.wait)
             due = self._clock.now() + decision.wait
-            await self._queue.replace(delivery, [replace(event, attempt=decision.attempt, due=due)])
+            ending = self._ending(event, decision, attempt)  # said, should the event get too old meanwhile
+            tried = Tried(ending.status, ending.function_error, ending.message)
+            again = replace(event, attempt=decision.attempt, due=due, tried=tried)
+            await self._queue.replace(delivery, [again])
             return
         items: list[Item] = []
         if decision.action is Action.DROP:
@@ -332,6 +335,9 @@ class Lanes:
             response=response.payload if response is not None else None,
             message=attempt.message,
         )
+        if attempt.refused is not None and event.tried is not None:
+            status, error, message = event.tried
+            return ending._replace(status=status, function_error=error, message=message)
         # A dead event is kept without the answer, but not without a word.
         return ending._replace(message=error_message(ending)) if ending.function_error else ending
 

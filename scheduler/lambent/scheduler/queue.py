@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ResourceNotFoundException
-from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
+from lambent.kernel.events import Condition, DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event
 from lambent.kernel.ports import BlobStore, Clock, Delivery
@@ -251,7 +251,7 @@ class KombuEventQueue:
         """Fills `made`, so that it says also what was written before a failure. Raises LambdaError."""
         reused, named = False, list[tuple[Item, str | None]]()
         for item in items:
-            if isinstance(item, DeadEvent):
+            if isinstance(item, DeadEvent) and item.ending.condition is not Condition.SUCCESS:
                 item = replace(item, ending=item.ending._replace(response=None))
             same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
             if blob is not None and same and delivery.outcome is None and not reused:
@@ -315,7 +315,7 @@ class KombuEventQueue:
         for one in found:
             if one.encoded.blob is not None:
                 await self._spill.again(one.encoded.blob)
-        return await self._beside(lambda channel: operations.redrive(channel, lane, found))
+        return await self._beside(lambda channel: operations.redrive(channel, lane, found, self._clock.now()))
 
     async def hasten(self, lane: str, request_id: str) -> int:
         return await self._beside(lambda channel: operations.hasten(channel, lane, request_id))

@@ -238,7 +238,7 @@ async def test_an_event_that_is_too_old_is_given_up_untried(world: World) -> Non
 
 async def test_an_event_that_waits_for_its_retry_is_given_up_when_it_gets_too_old(world: World) -> None:
     world.functions["f"] = configured(maximum_event_age=90)
-    world.host.script = [BAD]
+    world.host.script = [Response(b'{"errorMessage": "boom"}', function_error="Unhandled")]
     await world.publish(replace(event(), accepted=world.clock.now() - 40))
     await world.clock.advance(49.9)
     assert await world.dead() == []
@@ -246,6 +246,7 @@ async def test_an_event_that_waits_for_its_retry_is_given_up_when_it_gets_too_ol
     [dead] = await world.dead()
     assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 1)
     assert len(world.host.invocations) == 1
+    assert (dead.ending.status, dead.ending.function_error, dead.ending.message) == (200, "Unhandled", "boom")
 
 
 async def test_a_throttled_event_is_given_up_when_it_gets_too_old(world: World) -> None:
@@ -258,6 +259,16 @@ async def test_a_throttled_event_is_given_up_when_it_gets_too_old(world: World) 
     await world.clock.advance(3)
     [dead] = await world.dead()
     assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 0)
+    assert (dead.ending.status, dead.ending.message) == (429, "Rate Exceeded.")
+
+
+async def test_an_event_that_was_given_up_for_its_age_runs_when_it_is_redriven(world: World) -> None:
+    world.functions["f"] = configured(maximum_event_age=60)
+    await world.publish(replace(event(), accepted=world.clock.now() - 60))
+    assert len(await world.dead()) == 1
+    assert await world.queue.redrive("uid", limit=1) == 1
+    await world.clock.settle(60)
+    assert ([each.request_id for each in world.host.invocations], await world.dead()) == (["request-1"], [])
 
 
 async def test_outcomes_go_to_their_targets_and_never_run_the_function_again(world: World) -> None:
