@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from kombu.transport.virtual import Message
 
 from lambent.kernel.blobs.memory import MemoryBlobs
 from lambent.kernel.errors import EventQueueUnavailable, ServiceException
-from lambent.kernel.events import Condition, Ending, OutcomeRecord, Room
+from lambent.kernel.events import Condition, DeadEvent, Ending, OutcomeRecord, Room
 from lambent.kernel.models import Event
 from lambent.kernel.ports import Delivery
+from lambent.scheduler import queue_operations as operations
 from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.transport.streams import close_channel, open_channel
 
 LARGE = b"x" * 100_000
 ENDING = Ending(Condition.SUCCESS, time.time(), 1, status=200, response=LARGE)
@@ -116,3 +119,29 @@ async def test_an_event_whose_payload_cannot_be_read_now_comes_later(
     assert delivery.event.payload == LARGE
     await queue.ack([delivery])
     assert list(await queue.lanes()) == []
+
+
+async def test_a_redrive_during_a_trim_keeps_its_payload(
+    redis_url: str, queue: KombuEventQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = await delivered(queue)
+    await queue.replace(delivery, [DeadEvent(delivery.event, ENDING)])
+    channel = open_channel(redis_url, prefix="lambent:q", shards=4)
+    look = channel.peek
+
+    def peek(name: str, limit: int, *, after: str = "-") -> list[Message]:
+        """What `trim` has seen is redriven before it drops it."""
+        seen = look(name, limit, after=after)
+        monkeypatch.undo()
+        found = operations.dead(channel, "uid", 10, None)
+        assert operations.redrive(channel, "uid", found, time.time()) == len(seen) == 1
+        return seen
+
+    monkeypatch.setattr(channel, "peek", peek)
+    try:
+        assert await asyncio.to_thread(operations.trim, channel, "uid", 0) == (0, [])
+    finally:
+        close_channel(channel)
+    again = await take(queue)
+    assert again.event.payload == LARGE
+    await queue.ack([again])

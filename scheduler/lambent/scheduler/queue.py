@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ResourceNotFoundException
-from lambent.kernel.events import Condition, DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
+from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event
 from lambent.kernel.ports import BlobStore, Clock, Delivery
@@ -23,6 +23,7 @@ from lambent.scheduler.queue_durability import Durability, probe
 from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
 from lambent.scheduler.queue_operations import prepared
 from lambent.scheduler.queue_writer import Job, Writer
+from lambent.scheduler.retry import record_is_missing
 from lambent.scheduler.spill import Spill
 from lambent.scheduler.transport.streams import Channel, Replacement, close_channel, open_channel
 from lambent.scheduler.transport.wire import SERVER_ERRORS
@@ -251,7 +252,7 @@ class KombuEventQueue:
         """Fills `made`, so that it says also what was written before a failure. Raises LambdaError."""
         reused, named = False, list[tuple[Item, str | None]]()
         for item in items:
-            if isinstance(item, DeadEvent) and item.ending.condition is not Condition.SUCCESS:
+            if isinstance(item, DeadEvent) and not record_is_missing(item):
                 item = replace(item, ending=item.ending._replace(response=None))
             same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
             if blob is not None and same and delivery.outcome is None and not reused:

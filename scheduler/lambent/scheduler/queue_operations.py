@@ -140,13 +140,21 @@ def trim(channel: Channel, lane: str, keep: int) -> tuple[int, list[str]]:
     queue = queue_of(Line.DEAD, lane)
     length, _, _, _ = channel.stats([queue])[queue]
     dropped, blobs = 0, list[str]()
-    while length - dropped > keep:
-        messages = channel.peek(queue, min(_PAGE, length - dropped - keep))
+    while length > keep:
+        messages = channel.peek(queue, min(_PAGE, length - keep))
         if not messages:
             break
-        blobs += [encoded.blob for _, encoded in _readable(messages) if encoded.blob is not None]
-        channel.ack_many([message.delivery_tag for message in messages])
-        dropped += len(messages)
+        tags = [message.delivery_tag for message in messages]
+        # By nothing, for the answers: one that a redrive has just taken still needs its blob.
+        answers = channel.replace_many([(tag, []) for tag in tags])
+        gone = {tag for tag, was in zip(tags, answers, strict=True) if was}
+        blobs += [
+            encoded.blob
+            for message, encoded in _readable(messages)
+            if encoded.blob is not None and message.delivery_tag in gone
+        ]
+        dropped += len(gone)
+        length -= len(messages)
     return dropped, blobs
 
 

@@ -81,11 +81,16 @@ def given_up_before(*, age: float, reserved: int | None, looped: bool, limits: R
     return Condition.RECURSION_DETECTED if looped else None
 
 
+def record_is_missing(dead: DeadEvent) -> bool:
+    """Whether all that is left to do is to tell a destination of its success."""
+    return dead.ending.condition is Condition.SUCCESS and dead.target is not None
+
+
 def redriven(dead: DeadEvent, now: float) -> Item:
     """What an operator's redrive makes of a dead event: a new event, whose age, attempts and chain of calls
     begin now, or it would be given up again for them. One whose run succeeded, and whose destination did not
     take the record, must not run again: the record is sent once more."""
-    if dead.ending.condition is Condition.SUCCESS and dead.target is not None:
+    if record_is_missing(dead) and dead.target is not None:
         return OutcomeRecord(dead.event, dead.ending, dead.target, dead_letter=False)
     trace = lineage.begun(dead.event.trace_id)
     return replace(dead.event, accepted=now, attempt=1, tried=None, due=None, trace_id=trace)

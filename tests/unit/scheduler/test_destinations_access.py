@@ -43,6 +43,14 @@ def test_functions_are_those_of_this_server() -> None:
         assert problem(nothing, target(f"arn:aws:lambda:{elsewhere}:function:f")) is not None
 
 
+def test_functions_have_no_qualifiers_yet() -> None:
+    arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
+    nothing = Access({}, "k", "s")
+    assert problem(nothing, target(f"{arn}:$LATEST")) is None
+    for qualifier in ("prod", "1"):
+        assert "versions" in (problem(nothing, target(f"{arn}:{qualifier}")) or "")
+
+
 def test_a_services_own_endpoint_wins() -> None:
     access = Access({"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_SQS": "http://sqs"}, "k", "s")
     assert access.endpoint(TargetKind.SQS) == "http://sqs"
@@ -70,6 +78,10 @@ def refusal(code: str, status: int) -> ClientError:
         (refusal("NoSuchBucket", 404), False),
         (refusal("ThrottlingException", 400), False),
         (refusal("AccessDenied", 403), False),
+        (refusal("AccessDeniedException", 400), False),
+        (refusal("KmsAccessDenied", 400), False),
+        (refusal("KMSThrottling", 400), False),
+        (refusal("InvalidParameterValue", 400), True),
         (refusal("InternalFailure", 500), False),
         (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), False),
         (ConnectionResetError("gone"), False),

@@ -76,6 +76,22 @@ async def test_dead_events_beyond_what_is_kept_are_discarded_loudly(
     assert "discarded" in caplog.text
 
 
+async def test_dead_events_of_a_deleted_function_go_once_nothing_of_it_is_under_way(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep
+) -> None:
+    for number in (1, 2):
+        await queue.publish(event(number, lane="uid-gone", name="gone"))
+        [delivery] = await queue.consume(Room({"uid-gone": 1}), wait=0)
+        await queue.replace(delivery, [DeadEvent(delivery.event, ENDING)])
+    await end(queue, 3, dead=True)
+    await queue.publish(event(4, lane="uid-gone", name="gone"))
+    await upkeep.look()
+    assert {depth.lane: depth.dead for depth in await queue.lanes()} == {"uid": 1, "uid-gone": 2}
+    await queue.ack(await queue.consume(Room({"uid-gone": 1}), wait=0))
+    await upkeep.look()
+    assert {depth.lane: depth.dead for depth in await queue.lanes()} == {"uid": 1}
+
+
 async def test_an_outage_leaves_the_numbers_as_they_are(
     queue: MemoryEventQueue, upkeep: QueueUpkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

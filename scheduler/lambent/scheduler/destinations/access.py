@@ -7,11 +7,13 @@ it. boto3 is synchronous and slow to import: clients are made at their first use
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lambent.kernel.arn import LATEST
 from lambent.kernel.loopback import proxies_for
 from lambent.kernel.targets import Target, TargetKind
 from lambent.scheduler.destinations.base import DeliveryFailed
@@ -26,17 +28,15 @@ _SERVICES = {
     TargetKind.EVENTBRIDGE: ("events", "EVENTBRIDGE"),
     TargetKind.S3: ("s3", "S3"),
 }
-# What may be mended by somebody, so that a later try may succeed.
-_MENDABLE = frozenset(
-    {
-        "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException",
-        "ResourceNotFoundException", "NoSuchBucket", "RequestThrottled", "Throttling", "ThrottlingException",
-        "ThrottledException", "AWS.SimpleQueueService.QueueDeletedRecently", "ExpiredToken",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredTokenException",
-        "IncompleteSignature", "RequestExpired", "OptInRequired", "KMSDisabled", "KMSInvalidState",
-    }
-)  # fmt: skip
+# What somebody may mend, so that a later try may succeed: rights, keys, a queue that is not there, a limit.
+# JSON services answer 400 for these too, as for a message that they will never take.
+_MENDABLE = re.compile(
+    "denied|authoriz|authfailure|optin|kms|security"
+    "|token|signature|accesskey|expired|unrecognizedclient"
+    "|nonexist|notexist|notfound|nosuch|deletedrecently|disabled"
+    "|throttl|overlimit|toomany|limitexceeded|slowdown|timeout",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Access:
         if target.kind is TargetKind.LAMBDA:
             if (target.region, target.account) != (region, account):
                 return f"the functions of this server are in account {account} and region {region}."
+            if target.qualifier not in (None, LATEST):
+                return f"functions have no versions and aliases here yet, only {LATEST}."
             return None
         if self.endpoint(target.kind) is not None or self.own_keys:
             return None
@@ -100,7 +102,7 @@ class Clients:
                 details.get("Code", ""),
                 failure.response["ResponseMetadata"].get("HTTPStatusCode", 0),
             )
-            final = status in (400, 413) and code not in _MENDABLE
+            final = status in (400, 413) and _MENDABLE.search(code) is None
             raise DeliveryFailed(f"{code}: {details.get('Message') or failure}", final=final) from failure
         except (BotoCoreError, OSError) as failure:
             raise DeliveryFailed(str(failure)) from failure

@@ -71,10 +71,14 @@ def _json(payload: bytes) -> str:
     """The payload as JSON: as it is, or, where it is none (an own runtime may answer anything), as a text."""
     text = payload.decode("utf-8", "replace")
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return json.dumps(text)
     return text
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def timestamp(seconds: float) -> str:
