@@ -21,6 +21,7 @@ from lambent.scheduler.retry import backoff
 
 _log = Log(__name__)
 MAX_AGE = 86_400.0
+_UNTRIED_SECONDS = 60.0  # longer than a try takes
 
 
 @dataclass(slots=True)
@@ -72,7 +73,11 @@ class Outcomes:
         return {lane: max(0, each - count) for lane, count in self._running.items()}, each
 
     def failing(self) -> Sequence[FailingTarget]:
-        """The targets that do not take what they are sent, the longest first."""
+        """The targets that do not take what they are sent, the longest first. One that nothing has tried for a
+        while is forgotten: what was on its way there was purged, or given up."""
+        now = self._clock.monotonic()
+        for arn in [arn for arn, state in self._failing.items() if state.until + _UNTRIED_SECONDS < now]:
+            del self._failing[arn]
         rows = [FailingTarget(arn, s.since, s.failures, s.error) for arn, s in self._failing.items()]
         return sorted(rows, key=lambda row: row.since)
 

@@ -114,6 +114,19 @@ async def test_a_target_that_is_down_is_tried_again_with_growing_waits(world: Wo
     assert await world.queue.lanes() == []
 
 
+async def test_a_target_that_nothing_is_on_its_way_to_any_more_fails_no_more(world: World) -> None:
+    world.failures[QUEUE] = DeliveryFailed("down")
+    await world.put(1)
+    await world.run()
+    await world.clock.advance(1)
+    await world.run()
+    assert await world.queue.purge("uid", Line.OUTCOMES) == 1
+    await world.clock.advance(61)
+    assert len(world.outcomes.failing()) == 1
+    await world.clock.advance(2)
+    assert world.outcomes.failing() == []
+
+
 async def test_what_is_on_its_way_to_a_failing_target_waits_untried(world: World) -> None:
     world.failures[QUEUE] = DeliveryFailed("down")
     await world.put(1)
