@@ -96,6 +96,30 @@ async def test_what_follows_an_event_waits_for_a_disk_that_refuses(
     assert list(await blobs.named(untouched_seconds=0)) == []
 
 
+async def test_an_outcome_that_waits_for_its_target_is_not_written_anew(
+    queue: KombuEventQueue, blobs: FaultyBlobs
+) -> None:
+    delivery = await delivered(queue)
+    await queue.replace(delivery, [OutcomeRecord(delivery.event, ENDING, "arn", dead_letter=False)])
+    sent = await take(queue)
+    before = await blobs.named(untouched_seconds=0)
+    blobs.refused = "write"
+    assert sent.outcome is not None
+    await asyncio.wait_for(queue.replace(sent, [replace(sent.outcome, tries=1)]), 20)
+    blobs.refused = ""
+    sent = await take(queue)
+    assert sent.outcome is not None
+    assert (sent.outcome.tries, sent.outcome.event.payload, sent.outcome.ending) == (1, LARGE, ENDING)
+    assert await blobs.named(untouched_seconds=0) == before
+    await queue.replace(sent, [DeadEvent(sent.event, sent.outcome.ending, "arn", "no")])
+    assert await queue.redrive("uid", limit=1) == 1
+    sent = await take(queue)
+    assert sent.outcome is not None
+    assert (sent.outcome.event.payload, sent.outcome.ending) == (LARGE, ENDING)
+    await queue.ack([sent])
+    assert list(await blobs.named(untouched_seconds=0)) == []
+
+
 async def test_a_closing_queue_waits_for_no_disk(queue: KombuEventQueue, blobs: FaultyBlobs) -> None:
     delivery = await delivered(queue)
     blobs.refused = "write"

@@ -254,8 +254,7 @@ class KombuEventQueue:
         for item in items:
             if isinstance(item, DeadEvent) and not record_is_missing(item):
                 item = replace(item, ending=item.ending._replace(response=None))
-            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
-            if blob is not None and same and delivery.outcome is None and not reused:
+            if blob is not None and not reused and _same_payloads(item, delivery):
                 reused = True
                 await self._spill.again(blob)
                 named.append((item, blob))
@@ -363,6 +362,17 @@ class KombuEventQueue:
     @staticmethod
     def _future() -> "asyncio.Future[Any]":
         return asyncio.get_running_loop().create_future()
+
+
+def _same_payloads(item: Item, delivery: Delivery) -> bool:
+    """Whether the delivered one's blob is right for the item: a target may be down for a day, and what waits
+    for it must not be written anew each time."""
+    if event_of(item).payload is not delivery.event.payload:
+        return False
+    if isinstance(item, OutcomeRecord):
+        before = delivery.outcome
+        return before is not None and item.ending.response is before.ending.response
+    return delivery.outcome is None
 
 
 def _log_failure(future: "asyncio.Future[Any]") -> None:
