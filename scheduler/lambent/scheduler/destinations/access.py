@@ -21,7 +21,7 @@ from lambent.scheduler.destinations.base import DeliveryFailed
 _T = TypeVar("_T")
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 20
-_THREADS = 8
+_THREADS = 32  # as many as outcomes are sent at once: one that hangs holds a thread
 _SERVICES = {
     TargetKind.SQS: ("sqs", "SQS"),
     TargetKind.SNS: ("sns", "SNS"),
