@@ -427,6 +427,7 @@ async def test_a_full_lane_refuses_and_others_do_not(queue: EventQueue) -> None:
         return_exceptions=True,
     )
     assert [type(each) for each in refused[::2]] == [EventQueueUnavailable] * 20, refused
+    assert all(isinstance(each, EventQueueUnavailable) and each.full for each in refused[::2])
     assert refused[1::2] == [None] * 20
     [delivery] = await take(queue, Room({"uid-a": 1}))
     await queue.replace(delivery, [replace(delivery.event, attempt=2)])  # a retry needs no new place

@@ -68,7 +68,7 @@ class MemoryEventQueue:
             refusal = EventQueueUnavailable(
                 f"The event was not accepted: the function's queue is full ({there})."
             )
-            refusal.certain = True
+            refusal.certain = refusal.full = True
             raise refusal
         self._add(event, self._clock.now())
 
