@@ -1,6 +1,7 @@
 """access.py: what can be reached from here, with whose keys, and which failures are final."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +110,25 @@ async def test_the_clients_sign_with_the_keys_they_were_given(monkeypatch: pytes
     one, two = await asyncio.gather(*(clients.call(QUEUE, id) for _ in range(2)))
     assert one and two
     clients.close()
+
+
+async def test_a_call_that_hangs_holds_up_neither_others_nor_the_end() -> None:
+    clients = Clients(Access({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "k", "s"), region="us-east-1")
+    began, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(client: Any) -> None:
+        loop.call_soon_threadsafe(began.set)
+        over.wait()
+
+    hanging = asyncio.ensure_future(clients.call(QUEUE, hang))
+    await began.wait()
+    assert await clients.call(QUEUE, lambda client: 1) == 1
+    clients.close()
+    with pytest.raises(DeliveryFailed, match="stopping"):
+        await clients.call(QUEUE, lambda client: 1)
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == "destination"} == {True}
+    hanging.cancel()
+    over.set()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
