@@ -410,13 +410,18 @@ async def test_dead_events_beyond_what_is_kept_are_dropped_oldest_first(queue: E
     assert isinstance(left, DeadEvent) and left.event.request_id == "request-4"
 
 
-async def test_a_dropped_lane_takes_its_outcomes_and_dead_events_with_it(queue: EventQueue) -> None:
+async def test_a_dropped_lane_takes_its_dead_events_with_it_and_leaves_its_outcomes(queue: EventQueue) -> None:
     await dead_events(queue, 1)
     await queue.publish(event(2))
     [delivery] = await take(queue, Room({"uid-a": 1}))
     await queue.replace(delivery, [outcome(delivery.event)])
     await queue.publish(event(3))
     assert await queue.drop_lane("uid-a") == 1
+    [depth] = await queue.lanes()
+    assert (depth.ready, depth.in_flight, depth.delayed, depth.outcomes, depth.dead) == (0, 0, 0, 1, 0)
+    [sent] = await take(queue, Room(other_outcomes=1))
+    assert sent.outcome == outcome(delivery.event)
+    await queue.ack([sent])
     assert list(await queue.lanes()) == []
 
 

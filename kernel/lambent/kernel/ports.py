@@ -153,7 +153,8 @@ class EventQueue(Protocol):
         """Drops the oldest dead events beyond `keep`; how many."""
 
     async def drop_lane(self, lane: str) -> int:
-        """Forgets a deleted function's lines and all that is in them; how many events."""
+        """Forgets a deleted function's events, dead ones too; how many would have run. Its outcomes are still
+        carried to their targets: they are of what has ended."""
 
     async def sweep(self) -> int:
         """Deletes payloads that are kept outside of the broker and whose events are gone; how many."""

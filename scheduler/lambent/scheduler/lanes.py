@@ -228,14 +228,15 @@ class Lanes:
         looped = function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(
             event.trace_id, self._arn(function.name)
         )
-        if looped:
-            metrics.recursive_dropped.labels(metrics.function_label(function.name)).inc()
-        return given_up_before(
+        why = given_up_before(
             age=self._age(event),
             reserved=function.reserved_concurrency,
             looped=looped,
             limits=self._limits_of(event, function),
         )
+        if why is Condition.RECURSION_DETECTED:
+            metrics.recursive_dropped.labels(metrics.function_label(function.name)).inc()
+        return why
 
     def _age(self, event: Event) -> float:
         return max(0.0, self._clock.now() - event.accepted)

@@ -211,8 +211,8 @@ class MemoryEventQueue:
         return gone
 
     async def drop_lane(self, lane: str) -> int:
-        dropped = [self._queues.pop((line, lane), _Queue()) for line in Line]
-        return len(dropped[0])
+        self._queues.pop((Line.DEAD, lane), None)
+        return len(self._queues.pop((Line.LANE, lane), _Queue()))
 
     async def sweep(self) -> int:
         return 0

@@ -159,9 +159,8 @@ def trim(channel: Channel, lane: str, keep: int) -> tuple[int, list[str]]:
 
 
 def drop(channel: Channel, lane: str) -> int:
-    """Deletes the three queues; how many events were on the lane."""
+    """Deletes the queues of what would run; how many events were on the lane."""
     dropped = channel.delete_queue(queue_of(Line.LANE, lane))
-    channel.delete_queue(queue_of(Line.OUTCOMES, lane))
     channel.delete_queue(queue_of(Line.DEAD, lane))
     return dropped
 

@@ -74,8 +74,11 @@ class QueueUpkeep:
                 self._names = await lane_names(self._store, depths)
             for depth in depths:
                 if self._names.get(depth.lane) is None and _only_dead(depth):
-                    # Its function was deleted, but its lines were not: the server was down in that moment.
+                    # The server was down when the function was deleted, or a target took none of its outcomes.
                     await self._queue.drop_lane(depth.lane)
+                    _log.warning(
+                        "Dropped given-up events of a deleted function.", lane=depth.lane, events=depth.dead
+                    )
                 elif depth.dead > self._keep_dead:
                     await self._trim(depth)
         except LambdaError as failure:

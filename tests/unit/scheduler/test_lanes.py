@@ -303,10 +303,16 @@ async def test_a_function_that_calls_itself_in_a_chain_is_stopped(world: World) 
         await world.publish(replace(event(), trace_id=trace))
         trace = world.host.invocations[-1].trace_id
     assert len(world.host.invocations) == 16
+    stopped = metrics.recursive_dropped.labels("f")
+    before = stopped._value.get()
     await world.publish(replace(event(99), trace_id=trace))
     assert len(world.host.invocations) == 16
     [dead] = await world.dead()
     assert (dead.event.request_id, dead.ending.condition) == ("request-99", Condition.RECURSION_DETECTED)
+    world.functions["f"] = function(reserved=0)  # the first reason counts
+    await world.publish(replace(event(98), trace_id=trace))
+    assert (await world.dead())[-1].ending.condition is Condition.ZERO_RESERVED_CONCURRENCY
+    assert stopped._value.get() == before + 1
     world.functions["f"] = replace(function(), recursive_loop=RecursiveLoop.ALLOW)
     await world.publish(replace(event(), trace_id=trace))
     assert len(world.host.invocations) == 17

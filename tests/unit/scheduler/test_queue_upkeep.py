@@ -59,6 +59,7 @@ async def test_gauges_follow_the_queue_down_to_nothing(
     await upkeep.look()
     assert shown() == {"depth": 2, "age": 7, "outcomes": 1, "dead": 1}
     await queue.drop_lane("uid")
+    await queue.purge("uid", Line.OUTCOMES)
     await upkeep.look()
     assert shown() == {"depth": 0, "age": 0, "outcomes": 0, "dead": 0}
 
