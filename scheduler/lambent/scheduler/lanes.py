@@ -33,6 +33,7 @@ from lambent.scheduler.retry import (
 
 _log = Log(__name__)
 _HOLDER = "lanes"
+_SHARE_SECONDS = 1.0
 
 Resolve = Callable[[str], Awaitable[Function | None]]
 
@@ -120,6 +121,9 @@ class Lanes:
         self._changed = asyncio.Event()
         self._stopping = False
         self._timers: set[asyncio.Task[None]] = set()
+        self._pooled: dict[str, _Lane] = {}  # by uid, those that pause for want of a shared slot
+        self._sharing: asyncio.Task[None] | None = None
+        self._freed = 0
 
     def room(self) -> tuple[dict[str, int], int]:
         """How many more events can be taken: by lane, and of one that is not known yet."""
@@ -147,10 +151,28 @@ class Lanes:
 
     def freed(self, uid: str) -> None:
         """Slots came back to the dispatcher: a lane that was throttled may go on before its pause ends."""
+        self._freed += 1
         lane = self._lanes.get(uid)
         if lane is not None and lane.paused_until and not lane.failing:
-            lane.paused_until = 0.0
-            self._opened(lane)
+            self._end_pause(uid, lane)
+        if self._pooled and self._sharing is None and not self._stopping:
+            self._sharing = self._timer("lanes share slots", self._share())
+
+    async def _share(self) -> None:
+        """Slots of the shared pool came back: the lane that has waited longest for one may try, now and then
+        another, for they would wait out their pauses, minutes long, beside free slots."""
+        try:
+            while self._pooled:
+                uid = next(iter(self._pooled))
+                lane = self._pooled[uid]
+                lane.setbacks = max(0, lane.setbacks - 1)  # a try that fails is no reason for a longer pause
+                before = self._freed
+                self._end_pause(uid, lane)
+                await self._clock.sleep(_SHARE_SECONDS)
+                if self._freed == before:
+                    return
+        finally:
+            self._sharing = None
 
     def _opened(self, lane: _Lane) -> None:
         """To be called after whatever may give a lane room: the reader waits with what it was told before."""
@@ -307,7 +329,7 @@ class Lanes:
             )
         if decision.action in (Action.AGAIN, Action.LATER):
             if decision.action is Action.LATER:
-                self._pause(lane, decision.wait)
+                self._pause(event.lane, lane, decision.wait, pooled=_pooled(attempt))
             due = self._clock.now() + decision.wait
             ending = self._ending(event, decision, attempt)  # said, should the event get too old meanwhile
             tried = Tried(ending.status, ending.function_error, ending.message)
@@ -384,12 +406,20 @@ class Lanes:
             targets=targets,
         )
 
-    def _pause(self, lane: _Lane, seconds: float) -> None:
+    def _pause(self, uid: str, lane: _Lane, seconds: float, *, pooled: bool) -> None:
         until = self._clock.monotonic() + seconds
         if until > lane.paused_until:
             lane.paused_until = until
+            self._pooled.pop(uid, None)
+            if pooled:
+                self._pooled[uid] = lane
             if not self._stopping:
-                self._timer("lane pause", self._end_pause(lane, until, seconds))
+                self._timer("lane pause", self._pause_over(uid, lane, until, seconds))
+
+    def _end_pause(self, uid: str, lane: _Lane) -> None:
+        lane.paused_until = 0.0
+        self._pooled.pop(uid, None)
+        self._opened(lane)
 
     def _timer(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         timer = self._tasks.once(name, work)
@@ -397,8 +427,13 @@ class Lanes:
         timer.add_done_callback(self._timers.discard)
         return timer
 
-    async def _end_pause(self, lane: _Lane, until: float, seconds: float) -> None:
+    async def _pause_over(self, uid: str, lane: _Lane, until: float, seconds: float) -> None:
         await self._clock.sleep(seconds)
         if lane.paused_until == until:
-            lane.paused_until = 0.0
-            self._opened(lane)
+            self._end_pause(uid, lane)
+
+
+def _pooled(attempt: _Attempt) -> bool:
+    """Whether it was throttled for want of a slot that functions share."""
+    function = attempt.function
+    return attempt.result is Result.THROTTLED and function is not None and function.reserved_concurrency is None

@@ -328,6 +328,42 @@ async def test_freed_slots_end_a_lanes_pause(world: World) -> None:
     assert [i.request_id for i in world.host.invocations] == ["request-2"]
 
 
+async def test_slots_that_another_function_frees_end_a_pause_too() -> None:
+    world = World(limit=1)
+    feeding = asyncio.ensure_future(world.feed.run())
+    other = function("g", uid="uid-g")
+    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+    await world.publish(event(1))
+    await world.clock.advance(130)  # its next try would be at 255 s
+    await world.publish(event(2))
+    assert world.host.invocations == []
+    world.dispatcher.release(lease)
+    await world.clock.settle(60)
+    assert [each.request_id for each in world.host.invocations] == ["request-2"]
+    await world.clock.advance(130)
+    assert [each.request_id for each in world.host.invocations] == ["request-2", "request-1"]
+    feeding.cancel()
+    await world.tasks.drain(0)
+
+
+async def test_tries_in_between_make_no_pause_longer() -> None:
+    world = World(limit=1)
+    feeding = asyncio.ensure_future(world.feed.run())
+    other = function("g", uid="uid-g")
+    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+    for number in range(20):
+        await world.publish(event(number))
+        world.dispatcher.release(lease)  # and taken again before the lane has its turn
+        lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+        await world.clock.advance(1)
+    assert world.host.invocations == []
+    world.dispatcher.release(lease)
+    await world.clock.advance(10)
+    assert len(world.host.invocations) == 20
+    feeding.cancel()
+    await world.tasks.drain(0)
+
+
 async def test_events_of_a_deleted_or_recreated_function_are_dropped(world: World) -> None:
     world.functions = {"f": function(uid="another-uid")}
     await world.publish(event(1), event(2, lane="uid-x", name="deleted"))
