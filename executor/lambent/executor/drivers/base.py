@@ -69,11 +69,8 @@ class Sandbox(Protocol):
     async def dispose(self) -> None:
         """Kills what lives and frees everything: cgroup, network, /tmp, descriptors, uid. Idempotent."""
 
-    def max_memory(self) -> int:
-        """Peak memory of the environment so far, bytes."""
-
-    def cpu_us(self) -> int:
-        """CPU time of the environment so far, microseconds."""
+    def used(self) -> tuple[int, int]:
+        """(peak memory, in bytes; CPU time, in microseconds) of the environment so far."""
 
 
 class Driver(Protocol):
