@@ -19,7 +19,7 @@ from lambent.kernel.ports import BlobStore, Clock, Delivery
 from lambent.scheduler import queue_operations as operations
 from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, line_of, read
 from lambent.scheduler.queue_consumer import Consumer
-from lambent.scheduler.queue_durability import Durability, probe
+from lambent.scheduler.queue_durability import Durability, least, probe
 from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
 from lambent.scheduler.queue_operations import prepared
 from lambent.scheduler.queue_writer import Job, Writer
@@ -92,7 +92,7 @@ class KombuEventQueue:
     def _writing_channel(self) -> Channel:
         """In the writer's thread, at each new connection: a failover may bring a server with other settings."""
         channel = open_channel(self._url, **self._options)
-        found = probe(channel.wire.run)
+        found = least([probe(server.run) for server in channel.wire.servers()])
         if self._durability is None or found.text != self._durability.text:
             (_log.info if found.durable else _log.warning)("Durability of accepted events.", how=found.text)
         self._durability = found

@@ -308,8 +308,8 @@ class ClusterWire:
         link = self._link(node)
         marks = [mark for i in members for mark in ((None, i) if i in asked else (i,))]
         try:
-            found = link.receive(len(marks) + len(confirm.commands()))
-            if confirm != PLAIN and confirm.commands():
+            found = link.receive(len(marks) + len(confirm.commands()), confirm.seconds)
+            if confirm.commands():
                 found = confirmed(found, confirm)
             if any(isinstance(reply, NoScriptError) for reply in found):
                 link.load_scripts()

@@ -59,7 +59,7 @@ class Many:
         checks = self.waitaof + bool(self.replicas)
         if not checks:
             return self._run(commands, partly=True)
-        confirm = Confirm(self.waitaof, self.replicas, int(self.socket_timeout * 900 / checks))
+        confirm = Confirm(self.waitaof, self.replicas, int(self.socket_timeout * 500 / checks))
         return self._run(commands, partly=True, confirm=confirm)
 
     def _run(self, commands: Sequence[Command], **options: Any) -> list[Any]:

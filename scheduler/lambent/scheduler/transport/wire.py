@@ -59,6 +59,11 @@ class Confirm:
     replicas: int = 0
     milliseconds: int = 2000
 
+    @property
+    def seconds(self) -> float:
+        """How long its replies may take; a server looks at the clock ten times a second."""
+        return (self.waitaof + bool(self.replicas)) * (self.milliseconds / 1000 + 0.1)
+
     def commands(self) -> list[Command]:
         """Sent behind the writes, over the same connection."""
         commands: list[Command] = []
@@ -206,7 +211,8 @@ class Wire:
         self.open()
         behind = confirm.commands()
         try:
-            replies = self._talk(self._connection, [*commands, *behind] if behind else commands, wait)
+            sent = [*commands, *behind] if behind else commands
+            replies = self._talk(self._connection, sent, wait + confirm.seconds)
         except BaseException:
             self.close()
             raise
@@ -224,8 +230,8 @@ class Wire:
     def send(self, commands: Sequence[Command]) -> None:
         self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
 
-    def receive(self, count: int) -> list[Any]:
-        return self._replies(self._connection, count)
+    def receive(self, count: int, wait: float) -> list[Any]:
+        return self._replies(self._connection, count, wait)
 
     def load_scripts(self) -> None:
         """Again, after somebody's SCRIPT FLUSH."""
