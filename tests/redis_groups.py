@@ -157,7 +157,7 @@ class RedisSet:
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {first.folder}\n"
             f"sentinel monitor {self.NAME} 127.0.0.1 {first.port} 1\n"
-            f"sentinel down-after-milliseconds {self.NAME} 500\n"
+            f"sentinel down-after-milliseconds {self.NAME} 1000\n"
             f"sentinel failover-timeout {self.NAME} 3000\n"
         )
         with (first.folder / "sentinel.log").open("ab") as log:
@@ -189,7 +189,22 @@ class RedisSet:
         old = self.master()
         until("the order", lambda: self._ask("SENTINEL", "FAILOVER", self.NAME))
         until("the failover", lambda: self.master() is not old)
-        self.follow(old, self.master())  # as the sentinel does some seconds later
+        self.rejoin()
+
+    def rejoin(self) -> None:
+        """Makes the one that is not the master its replica, as the sentinel does some seconds later."""
+        told: list[RedisServer] = []
+
+        def joined() -> bool:
+            master = self.master()
+            [other] = [server for server in self.servers if server is not master]
+            if told != [master]:  # a busy machine may see another failover
+                with other.client() as client:
+                    client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+                told[:] = [master]
+            return _linked(other)
+
+        until("replication", joined)
 
     def close(self) -> None:
         if self._sentinel is not None:
