@@ -40,6 +40,19 @@ def least(found: Sequence[Durability]) -> Durability:
     return replace(worst, waitaof=any(each.waitaof for each in found))
 
 
+def with_failover(found: Durability, *, fails_over: bool, replicas: int) -> Durability:
+    """With what a failover does to it. `replicas`: that confirm each event. Pure."""
+    if not fails_over or not found.durable:
+        return found
+    if replicas:
+        return replace(found, text=f"{found.text.rstrip('.')}, and with {replicas} replica(s).")
+    return replace(
+        found,
+        durable=False,
+        text="at risk: a failover loses accepted events that no replica had yet. Set LAMBENT_REDIS_REPLICAS=1.",
+    )
+
+
 def judge(*, aof: bool | None, fsync: str | None, waitaof: bool, policy: str | None) -> Durability:
     """Pure. None: the server does not say (managed servers hide CONFIG and INFO)."""
     evicts = policy is not None and policy != "noeviction"
