@@ -216,9 +216,9 @@ class KombuEventQueue:
         if await self._put(job):
             self._delivered.pop(delivery.tag, None)
             await self._drop([blob] if blob is not None and not reused else [])
-        else:  # it was gone: another consumer has ended it
+        else:  # it was gone: another consumer has ended it, or an earlier try of this did it
             self._delivered.pop(delivery.tag, None)
-            await self._drop(made)
+            await self._drop([] if job.repeated else made)
 
     def _replacement(self, delivery: Delivery, item: Item, blob: str | None, first_put: str) -> Replacement:
         due = None if isinstance(item, DeadEvent) else item.due
