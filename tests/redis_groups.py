@@ -108,12 +108,12 @@ class RedisNodes:
         with origin.client() as source, to.client() as target:
             target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
             source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
-            first = True
-            while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1 if first else 100):
+            keys: list[Any] = [key]
+            while keys:
                 source.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
-                if first:
+                if keys == [key]:
                     between()
-                first = False
+                keys = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100)
             for client in (target, source):
                 client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)
 

@@ -220,6 +220,7 @@ def test_what_a_moving_slot_refuses_is_stored_once_it_has_moved(
         with pytest.raises(QueuesNotStored) as refused:
             put(channel, ("q", 3))
         assert isinstance(refused.value.errors["q"], redis.ResponseError)
+        assert [message.payload for message in channel.peek("q", 5)] == [1, 2]  # of one key, which is there
 
     nodes.move(channel.keys.stream("q"), target, between=halfway)
     put(channel, ("q", 4))

@@ -41,6 +41,7 @@ def idle(servers: list[RedisServer], wait: Callable[[], None]) -> tuple[int, flo
         return settled[-1] == settled[-2]
 
     until("the wait", still)
+    assert waiting.is_alive(), "it never stopped sending"
     spent = time.process_time()
     waiting.join(60)
     return commands(servers) - settled[-1], time.process_time() - spent

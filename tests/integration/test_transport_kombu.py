@@ -240,7 +240,7 @@ def test_an_acknowledgement_of_another_thread_makes_room_at_once(connection: Any
     connection.transport.polling_interval = 3600.0
     acknowledging = threading.Thread(target=got[0].ack)
     acknowledging.start()
-    received(connection, 1)
+    connection.drain_events(timeout=3600)
     acknowledging.join()
     assert [message.payload for message in got] == [1, 2]
 
