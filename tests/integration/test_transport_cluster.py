@@ -13,7 +13,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 from redis_groups import RedisNodes, until
-from support import redis_program
+from support import redis_program, require
 from transport_load import load
 
 from lambent.scheduler.transport.batch import QueuesNotStored
@@ -192,7 +192,10 @@ def test_no_node_at_all_is_a_connection_error() -> None:
             open_channel(f"redis+cluster://127.0.0.1:{nobody.getsockname()[1]}/")
 
 
-def test_a_slot_that_moves_while_it_is_used_loses_nothing(make_nodes: Callable[..., RedisNodes]) -> None:
+@pytest.mark.parametrize("how", ["key by key", "at once"])
+def test_a_slot_that_moves_while_it_is_used_loses_nothing(
+    make_nodes: Callable[..., RedisNodes], how: str
+) -> None:
     nodes = make_nodes()
     with load(nodes.url) as work:
         work.await_confirmed(200)
@@ -200,7 +203,10 @@ def test_a_slot_that_moves_while_it_is_used_loses_nothing(make_nodes: Callable[.
         for _ in range(3):
             origin = nodes.owner(key)
             target = next(node for node in nodes.nodes if node is not origin)
-            nodes.move(key, target, between=lambda: work.await_confirmed(0))
+            if how == "key by key":
+                nodes.move(key, target)
+            else:
+                require("CLUSTER MIGRATESLOTS", nodes.move_at_once(key, target), "it needs Valkey 9")
             until("the move", partial(lambda target: nodes.owner(key) is target, target))
             work.await_confirmed(200)
         work.finish()

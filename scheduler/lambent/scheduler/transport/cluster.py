@@ -16,6 +16,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.crc import key_slot
@@ -37,7 +38,6 @@ from lambent.scheduler.transport.wire import (
 
 _REFUSED = (AskError, TryAgainError, ClusterDownError, NoScriptError, ReadOnlyError)  # MOVED is an AskError
 _UNANSWERED: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, ClusterDownError)
-_ASKING: Command = ("ASKING",)
 
 
 def slot_of(command: Command) -> int | None:
@@ -116,6 +116,26 @@ class Listener:
     def close(self) -> None:
         with suppress(Exception):
             self._connection.disconnect()
+
+
+@dataclass(slots=True)
+class _Call:
+    """A `run` under way. `asking`: which commands go to another node for once (ASK) in the next round, `asked`
+    in this one."""
+
+    commands: Sequence[Command]
+    confirm: Confirm
+    replies: list[Any]
+    asking: dict[int, Node] = field(default_factory=dict)
+    asked: dict[int, Node] = field(default_factory=dict)
+
+    def pipeline(self, members: Sequence[int]) -> list[Command]:
+        sent: list[Command] = []
+        for i in members:
+            if i in self.asked:
+                sent.append(("ASKING",))
+            sent.append(self.commands[i])
+        return [*sent, *self.confirm.commands()]
 
 
 class ClusterWire:
@@ -212,11 +232,10 @@ class ClusterWire:
     def run(self, commands: Sequence[Command], *, confirm: Confirm = PLAIN, partly: bool = False) -> list[Any]:
         """As `Wire.run`, with one round trip to each node at a time."""
         self.open()
-        replies: list[Any] = [None] * len(commands)
-        asking: dict[int, Node] = {}
+        call = _Call(commands, confirm, [None] * len(commands))
         todo: Sequence[int] = range(len(commands))
         until, tries = time.monotonic() + self._timeout, 0
-        while todo := self._round(commands, todo, asking, replies, confirm):
+        while todo := self._round(call, todo):
             if time.monotonic() >= until:
                 break  # the replies say why
             time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
@@ -225,41 +244,41 @@ class ClusterWire:
                 with suppress(*CONNECTION_ERRORS):  # then as far as it is known
                     self._learn()
         if not partly:
-            for reply in replies:
+            for reply in call.replies:
                 if isinstance(reply, CONNECTION_ERRORS):
                     raise reply
-        return replies
+        return call.replies
 
-    def _round(
-        self,
-        commands: Sequence[Command],
-        todo: Sequence[int],
-        asking: dict[int, Node],
-        replies: list[Any],
-        confirm: Confirm,
-    ) -> list[int]:
+    def _round(self, call: "_Call", todo: Sequence[int]) -> list[int]:
         """Sends each once; those that did nothing and may go again."""
         again: list[int] = []
         groups: dict[Node, list[int]] = {}
-        asked = set(asking)
+        call.asking, call.asked = {}, call.asking
         for i in todo:
-            node = asking.pop(i, None) or self._owner(commands[i])
+            node = call.asked.get(i) or self._owner(call.commands[i])
             if node is None:
-                replies[i] = ClusterDownError("CLUSTERDOWN no node has the slot")
-                again.append(i)
+                call.replies[i] = ClusterDownError("CLUSTERDOWN no node has the slot")
                 self._stale = True
+                again.append(i)
             else:
                 groups.setdefault(node, []).append(i)
         sent: list[tuple[Node, list[int]]] = []
         for node, members in groups.items():
-            if self._send(node, members, commands, asked, replies, confirm, again):
+            try:
+                self._link(node).open()
+            except CONNECTION_ERRORS as error:
+                self._lose(node, call, members, error)
+                again += members  # nothing was sent
+                continue
+            try:
+                self._link(node).send(call.pipeline(members))
                 sent.append((node, members))
+            except CONNECTION_ERRORS as error:
+                self._lose(node, call, members, error)
         for node, members in sent:
-            for i, reply in self._receive(node, members, asked, confirm):
-                replies[i] = reply
-                if isinstance(reply, _REFUSED):
-                    self._heed(i, reply, node, asking, commands[i])
-                    again.append(i)
+            for i in self._receive(node, call, members):
+                self._heed(node, call, i)
+                again.append(i)
         return again
 
     def _owner(self, command: Command) -> Node | None:
@@ -269,68 +288,44 @@ class ClusterWire:
         masters = self._slots.masters()
         return masters[0] if masters else None
 
-    def _send(
-        self,
-        node: Node,
-        members: list[int],
-        commands: Sequence[Command],
-        asked: set[int],
-        replies: list[Any],
-        confirm: Confirm,
-        again: list[int],
-    ) -> bool:
-        link = self._link(node)
-        try:
-            link.open()
-        except CONNECTION_ERRORS as error:
-            self._drop(node)
-            again += members  # nothing was sent
-            for i in members:
-                replies[i] = error
-            return False
-        pipeline: list[Command] = []
+    def _lose(self, node: Node, call: "_Call", members: Sequence[int], error: Exception) -> None:
+        self._drop(node)
         for i in members:
-            if i in asked:
-                pipeline.append(_ASKING)
-            pipeline.append(commands[i])
-        try:
-            link.send([*pipeline, *confirm.commands()])
-        except CONNECTION_ERRORS as error:
-            self._drop(node)
-            for i in members:
-                replies[i] = error
-            return False
-        return True
+            call.replies[i] = error
 
-    def _receive(
-        self, node: Node, members: list[int], asked: set[int], confirm: Confirm
-    ) -> list[tuple[int, Any]]:
+    def _receive(self, node: Node, call: "_Call", members: Sequence[int]) -> list[int]:
+        """Notes the replies; those that are refusals."""
         link = self._link(node)
-        marks = [mark for i in members for mark in ((None, i) if i in asked else (i,))]
+        checks = call.confirm.commands()
         try:
-            found = link.receive(len(marks) + len(confirm.commands()), confirm.seconds)
-            if confirm.commands():
-                found = confirmed(found, confirm)
+            asks = sum(i in call.asked for i in members)
+            found = link.receive(len(members) + asks + len(checks), call.confirm.seconds)
+            if checks:
+                found = confirmed(found, call.confirm)
             if any(isinstance(reply, NoScriptError) for reply in found):
                 link.load_scripts()
         except CONNECTION_ERRORS as error:
-            self._drop(node)
-            return [(i, error) for i in members]
-        return [(mark, reply) for mark, reply in zip(marks, found, strict=True) if mark is not None]
+            self._lose(node, call, members, error)
+            return []
+        replies = iter(found)
+        for i in members:
+            if i in call.asked:
+                next(replies)  # of ASKING
+            call.replies[i] = next(replies)
+        return [i for i in members if isinstance(call.replies[i], _REFUSED)]
 
-    def _heed(self, i: int, refusal: Exception, node: Node, asking: dict[int, Node], command: Command) -> None:
+    def _heed(self, node: Node, call: "_Call", i: int) -> None:
         """What a refusal says about where to go."""
+        refusal = call.replies[i]
         if isinstance(refusal, AskError):
-            host: str = refusal.host or node[0]
-            there = (host, int(refusal.port))
-            if isinstance(refusal, MovedError):
-                slot = slot_of(command)
-                if slot is not None:
-                    self._slots.move(slot, there)
+            there = (str(refusal.host or node[0]), int(refusal.port))
+            slot = slot_of(call.commands[i])
+            if not isinstance(refusal, MovedError):
+                call.asking[i] = there
+            elif slot is not None:
+                self._slots.move(slot, there)
                 self._stale = True
                 self.generation += 1
-            else:
-                asking[i] = there
         elif not isinstance(refusal, (NoScriptError, TryAgainError)):
             self._stale = True
 
