@@ -216,10 +216,20 @@ class Report(NamedTuple):
     log_tail: bytes = b""
 
 
+class Tried(NamedTuple):
+    """How the last try of an event went that was not its last. `status`: AWS's HTTP status, 200 also for a
+    function's error; `message`: what a person should read."""
+
+    status: int | None
+    function_error: str | None
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An accepted asynchronous event. `lane` is the function's uid: a function created again under an old
-    name gets none of the old one's events. `accepted` in seconds since the epoch; `attempt` counts from 1."""
+    name gets none of the old one's events. `accepted` in seconds since the epoch; `attempt` counts from 1;
+    `tried`: None before the first try."""
 
     request_id: str
     lane: str
@@ -231,6 +241,7 @@ class Event:
     source: str = "async"
     attempt: int = 1
     due: float | None = None
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)

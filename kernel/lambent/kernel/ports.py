@@ -140,7 +140,8 @@ class EventQueue(Protocol):
         """The oldest items, without taking them; delayed ones follow the ready ones, with their `due`."""
 
     async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
-        """Moves dead events, all or those of one request, back to the lane as new ones; how many."""
+        """Moves dead events, all or those of one request, back to the lane as new ones; how many. Of one whose
+        run succeeded the record goes to its destination again."""
 
     async def hasten(self, lane: str, request_id: str) -> int:
         """Makes the request's events that wait for a later attempt ready now; how many."""
@@ -152,7 +153,8 @@ class EventQueue(Protocol):
         """Drops the oldest dead events beyond `keep`; how many."""
 
     async def drop_lane(self, lane: str) -> int:
-        """Forgets a deleted function's lines and all that is in them; how many events."""
+        """Forgets a deleted function's events, dead ones too; how many would have run. Its outcomes are still
+        carried to their targets: they are of what has ended."""
 
     async def sweep(self) -> int:
         """Deletes payloads that are kept outside of the broker and whose events are gone; how many."""

@@ -35,6 +35,11 @@ async def lane_names(store: FunctionStore, depths: Sequence[LaneDepth]) -> dict[
     return names
 
 
+def _only_dead(depth: LaneDepth) -> bool:
+    """Nothing of it is read any more, and nobody can name its function to purge it."""
+    return depth.dead > 0 and not (depth.ready or depth.in_flight or depth.delayed or depth.outcomes)
+
+
 class QueueUpkeep:
     """`keep_dead`: dead events kept of each function. Run `run` under `Tasks.forever`."""
 
@@ -68,7 +73,13 @@ class QueueUpkeep:
             if any(depth.lane not in self._names for depth in depths):
                 self._names = await lane_names(self._store, depths)
             for depth in depths:
-                if depth.dead > self._keep_dead:
+                if self._names.get(depth.lane) is None and _only_dead(depth):
+                    # The server was down when the function was deleted, or a target took none of its outcomes.
+                    await self._queue.drop_lane(depth.lane)
+                    _log.warning(
+                        "Dropped given-up events of a deleted function.", lane=depth.lane, events=depth.dead
+                    )
+                elif depth.dead > self._keep_dead:
                     await self._trim(depth)
         except LambdaError as failure:
             _log.debug("The queue cannot be looked at.", why=failure.message)

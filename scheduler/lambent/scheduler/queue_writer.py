@@ -273,6 +273,7 @@ def _refusal(error: Exception) -> EventQueueUnavailable:
     text = str(error)
     if text.startswith("FULL "):
         refusal = _refused(f"the function's queue is full ({text[5:]})")
+        refusal.full = True
     else:
         refusal = _refused(f"the event queue's server failed ({text})")
         # A clear answer to the step itself; after a lost connection or a missed fsync it may lie there all

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from lambent.kernel import metrics
-from lambent.kernel.errors import LambdaError, ServiceException
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ServiceException
 from lambent.kernel.log import Log
 from lambent.kernel.loopback import proxies_for
 from lambent.kernel.models import Trigger
@@ -126,20 +126,33 @@ class S3Sweep:
 
     async def sweep(self) -> int:
         """Publishes what no mark knows; how many. Raises LambdaError when it did not get through; what it
-        published until then is noted."""
+        published until then is noted. A trigger whose function's queue is full keeps no other waiting."""
         published = 0
         until = self._clock.now()
+        behind: dict[str, EventQueueUnavailable] = {}
         for trigger in await self._store.triggers():
-            since = await self._marks.load(trigger.id)
-            async for page in self._listing(trigger.bucket, trigger.prefix):
-                for change in page:
-                    # What is newer than this sweep is the webhook's.
-                    if since <= change.modified <= until and matches(trigger, change):
-                        published += await self._deliver(trigger, change)
+            try:
+                async for change in self._missed(trigger, until):
+                    published += await self._deliver(trigger, change)
+            except EventQueueUnavailable as failure:
+                if not failure.full:
+                    raise
+                self._marks.hold_one(trigger.id)
+                behind[trigger.id] = failure
         if not self._woken.is_set():
-            self._marks.release()
+            self._marks.release(behind=behind)
         await self._marks.flush()
+        for first in behind.values():
+            raise first
         return published
+
+    async def _missed(self, trigger: Trigger, until: float) -> AsyncIterator[Change]:
+        since = await self._marks.load(trigger.id)
+        async for page in self._listing(trigger.bucket, trigger.prefix):
+            for change in page:
+                # What is newer than this sweep is the webhook's.
+                if since <= change.modified <= until and matches(trigger, change):
+                    yield change
 
     async def _deliver(self, trigger: Trigger, change: Change) -> int:
         if self._marks.is_delivered(trigger.id, change):
