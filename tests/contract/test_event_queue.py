@@ -1,4 +1,5 @@
-"""What every EventQueue must do, run against each adapter: one in memory, one over a real server."""
+"""What every EventQueue must do, run against each adapter: one in memory, one over a real server and over a
+cluster of three."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,12 +22,13 @@ CLOCK = SystemClock()
 MOST = 1000  # events of a lane
 
 
-@pytest.fixture(params=["memory", "redis+streams"])
+@pytest.fixture(params=["memory", "redis+streams", "redis+cluster"])
 async def queue(request: pytest.FixtureRequest) -> AsyncIterator[EventQueue]:
     if request.param == "memory":
         yield MemoryEventQueue(CLOCK, max_events=MOST)
         return
-    url: str = request.getfixturevalue("redis_url")
+    cluster = request.param == "redis+cluster"
+    url: str = request.getfixturevalue("redis_nodes_url" if cluster else "redis_url")
     made = KombuEventQueue(
         url.replace("redis://", "redis+streams://"),
         consumer_name="one",

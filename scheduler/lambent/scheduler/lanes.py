@@ -76,11 +76,13 @@ class _Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """`per_lane`: runs of one function at once; `total`: in all; `batch`: the most one read may bring."""
+    """`per_lane`: runs of one function at once; `total`: in all; `batch`: the most one read may bring;
+    `known`: lanes that are remembered though nothing is under way in them."""
 
     per_lane: int = 64
     total: int = 512
     batch: int = 256
+    known: int = 1024
 
 
 class Lanes:
@@ -182,11 +184,24 @@ class Lanes:
 
     def take(self, delivery: Delivery) -> None:
         """Runs a delivered event."""
-        lane = self._lanes.setdefault(delivery.event.lane, _Lane())
+        uid = delivery.event.lane
+        lane = self._lanes.get(uid)
+        if lane is None:
+            if len(self._lanes) >= self._limits.known:
+                self._forget_quiet()
+            lane = self._lanes[uid] = _Lane()
         lane.name = delivery.event.function
         lane.running += 1
         self._running += 1
         self._tasks.once("event", self._serve(delivery, lane, lane.era))
+
+    def _forget_quiet(self) -> None:
+        """Each read is told the room of every known lane: of those in which nothing is under way it is what an
+        unknown one has."""
+        now = self._clock.monotonic()
+        for uid, lane in list(self._lanes.items()):
+            if not lane.running and lane.paused_until <= now and not lane.setbacks:
+                del self._lanes[uid]
 
     async def _serve(self, delivery: Delivery, lane: _Lane, era: int) -> None:
         try:

@@ -19,12 +19,13 @@ from lambent.kernel.ports import BlobStore, Clock, Delivery
 from lambent.scheduler import queue_operations as operations
 from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, line_of, read
 from lambent.scheduler.queue_consumer import Consumer
-from lambent.scheduler.queue_durability import Durability, probe
+from lambent.scheduler.queue_durability import Durability, least, probe, with_failover
 from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
 from lambent.scheduler.queue_operations import prepared
 from lambent.scheduler.queue_writer import Job, Writer
 from lambent.scheduler.retry import record_is_missing
 from lambent.scheduler.spill import Spill
+from lambent.scheduler.transport.places import is_group
 from lambent.scheduler.transport.streams import Channel, Replacement, close_channel, open_channel
 from lambent.scheduler.transport.wire import SERVER_ERRORS
 
@@ -35,11 +36,13 @@ _T = TypeVar("_T")
 
 
 class KombuEventQueue:
-    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`). `consumer_name`: this
+    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`), of
+    sentinels or of a cluster. `consumer_name`: this
     scheduler's, unique among those alive and the same after its restart, so that what it ran comes back at
     once. `blobs`: where large payloads go. `shards`: slices of the key space; the first start's number stays.
     `claim_idle`: seconds until a dead consumer's events are taken over. `max_events`: of a lane, beyond which
-    it takes no more (0: any number). `start` before use, in a running loop; `close` at the end."""
+    it takes no more (0: any number). `replicas`: that must have an event before it is accepted. `start` before
+    use, in a running loop; `close` at the end."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class KombuEventQueue:
         claim_idle: float = 30.0,
         max_batch: int = 256,
         max_events: int = 0,
+        replicas: int = 0,
         timeout: float = 3.0,
         clock: Clock | None = None,
     ) -> None:
@@ -64,6 +68,7 @@ class KombuEventQueue:
             "claim_idle": claim_idle,
             "socket_timeout": timeout,
             "max_length": max_events,
+            "replicas": replicas,
         }
         self._durability: Durability | None = None
         self._started = False
@@ -95,7 +100,8 @@ class KombuEventQueue:
     def _writing_channel(self) -> Channel:
         """In the writer's thread, at each new connection: a failover may bring a server with other settings."""
         channel = open_channel(self._url, **self._options)
-        found = probe(channel.wire.run)
+        found = least([probe(server.run) for server in channel.wire.servers()])
+        found = with_failover(found, fails_over=is_group(self._url), replicas=channel.replicas)
         if self._durability is None or found.text != self._durability.text:
             (_log.info if found.durable else _log.warning)("Durability of accepted events.", how=found.text)
         self._durability = found
@@ -219,9 +225,9 @@ class KombuEventQueue:
             self._delivered.pop(delivery.tag, None)
             reused = any(name == blob for _, name in named)
             await self._drop([blob] if blob is not None and not reused else [])
-        else:  # it was gone: another consumer has ended it
+        else:  # it was gone: another consumer has ended it, or an earlier try of this did it
             self._delivered.pop(delivery.tag, None)
-            await self._drop(made)
+            await self._drop([] if job.repeated else made)
 
     async def _named(
         self, delivery: Delivery, blob: str | None, items: Sequence[Item]

@@ -113,7 +113,7 @@ class World:
             tasks=self.tasks,
             region="us-east-1",
             account="000000000000",
-            limits=LaneLimits(per_lane=4, total=40, batch=20),
+            limits=LaneLimits(per_lane=4, total=40, batch=20, known=5),
         )
         self.dispatcher.freed.append(self.lanes.freed)
         self.outcomes = Outcomes(
@@ -405,6 +405,17 @@ async def test_a_full_lane_delays_no_other(world: World) -> None:
     world.functions["g"] = function("g", uid="uid-g")
     await world.publish(*(event(i) for i in range(10)), event(99, lane="uid-g", name="g"))
     assert "request-99" in {i.request_id for i in world.host.invocations}
+
+
+async def test_quiet_lanes_are_forgotten_and_run_again_when_they_have_events(world: World) -> None:
+    names = [f"f{number}" for number in range(12)]
+    world.functions = {name: function(name, uid=f"uid-{name}") for name in names}
+    for round_ in range(2):
+        for name in names:
+            await world.publish(replace(event(round_), function=name, lane=f"uid-{name}"))
+        assert len(world.host.invocations) == 12 * (round_ + 1)
+        assert len(world.lanes.room()[0]) <= 5
+    assert await world.depth() == 0
 
 
 async def test_a_reserved_function_is_read_one_by_one(world: World) -> None:
