@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lambent.executor import limits, log_lines, variables
-from lambent.executor.drivers.base import Driver, EnvironmentSpec, Sandbox
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
@@ -136,6 +136,7 @@ class Host:
         self._tasks = Tasks("executor", on_death=None)
         self._pools: dict[VersionKey, _Pool] = {}
         self._busy: set[Execution] = set()
+        self._disposals: dict[Environment, asyncio.Task[None]] = {}
         self._reserved_mb = 0
         self._start_slots = asyncio.Semaphore(config.starts_at_once)
         self._stopping = False
@@ -327,7 +328,7 @@ class Host:
     ) -> Sandbox:
         task, opt = await self._fetch(target)
         try:
-            sandbox = await self._driver.start(
+            sandbox = await self._sandbox(
                 EnvironmentSpec(
                     id=environment_id,
                     argv=command.argv,
@@ -360,6 +361,20 @@ class Host:
 
         sandbox.exited.add_done_callback(released)
         return sandbox
+
+    async def _sandbox(self, spec: EnvironmentSpec) -> Sandbox:
+        """From the driver. Where the host has no room, idle environments go first, the least recently used one
+        by one: else one function's could keep another from running for as long as they are kept alive."""
+        while True:
+            try:
+                return await self._driver.start(spec)
+            except NoRoom:
+                idle = self._idle()
+                if not idle:
+                    raise
+                oldest = min(idle, key=lambda environment: environment.idle_since)
+                oldest.stop()
+                await asyncio.shield(self._disposals[oldest])
 
     # ---- what environments say (Owner) ----------------------------------------------------------------
 
@@ -410,7 +425,9 @@ class Host:
             pool.idle.remove(environment)
         self._reserved_mb -= environment.target.memory_size
         self._changed.set()
-        self._tasks.once(f"dispose {environment.id}", environment.dispose())
+        disposal = self._tasks.once(f"dispose {environment.id}", environment.dispose())
+        self._disposals[environment] = disposal
+        disposal.add_done_callback(lambda _: self._disposals.pop(environment, None))
 
     def _forget_if_empty(self, key: VersionKey) -> None:
         pool = self._pools.get(key)
