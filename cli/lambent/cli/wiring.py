@@ -34,6 +34,7 @@ from lambent.gateway.protocol.api import LambdaProtocol
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.gateway.usage_report import UsageReport
+from lambent.kernel import metrics
 from lambent.kernel.blobs.directory import DirectoryBlobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.s3_trigger import Marks
@@ -42,6 +43,7 @@ from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.tasks import Tasks
+from lambent.kernel.vitals import Vitals
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
 from lambent.scheduler.queue import KombuEventQueue
@@ -76,6 +78,7 @@ class Parts:
     runtimes: Runtimes
     ledger: RedisUsageLedger
     shipping: Shipping
+    vitals: Vitals
     host: Host
     dispatcher: LocalDispatcher
     events: EventParts
@@ -122,6 +125,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     shipping = Shipping(settings.data_dir / "usage", spool, ledger, clock)
     host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
+    metrics.build_info.labels(place.facts["version"]).set(1)
+    metrics.account_limit.set(settings.concurrent_executions)
+    metrics.lease_slots.set_function(lambda: dispatcher.used)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
     events = make_event_parts(
@@ -188,6 +194,7 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         runtimes=runtimes,
         ledger=ledger,
         shipping=shipping,
+        vitals=Vitals(store=store, ledger=ledger, resolve=functions.get, clock=clock),
         host=host,
         dispatcher=dispatcher,
         events=events,
