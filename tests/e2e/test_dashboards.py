@@ -183,7 +183,7 @@ def test_every_rule_is_evaluated_on_data(world: World) -> None:
 
 
 def test_alerts_fire_on_what_really_happens(world: World) -> None:
-    """Of a real run: the others are shown to fire by `fixtures/prometheus/alerts_test.yml`."""
+    """Of a real run: the others are shown to fire by `integration/test_prometheus_rules.py`."""
     for name, labels in (
         ("LambentFunctionErrors", 'function="broken"'),
         ("LambentThrottled", 'function="main"'),
