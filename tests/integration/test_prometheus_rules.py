@@ -114,8 +114,8 @@ CASES = [
 
 
 def check(folder: Path, changes: dict[str, str | None], *, alert: str | None, label: str = "") -> None:
-    """Runs promtool on an hour of what is well but for `changes`; at its end `alert` fires with the label. None:
-    nothing fires."""
+    """Runs promtool on an hour of what is well but for `changes`; at its end `alert` fires with the label.
+    None: nothing fires."""
     series = {name: values for name, values in (WELL | changes).items() if values is not None}
     named = f'alertname="{alert}",{label},' if alert is not None else ""
     firing = [] if alert is None else [{"labels": f'{{alertname="{alert}"}}', "value": 1}]
