@@ -57,7 +57,7 @@ stamp=$(cksum pyproject.toml scripts/install.sh | cksum | cut -d' ' -f1)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "Installing Lambent and its tools into .venv (a minute the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3]' --group dev
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3,otel]' --group dev
     echo "$stamp" > .venv/installed
 fi
 
@@ -66,8 +66,7 @@ unpack_for_tests() {
     echo "Unpacking Debian packages into .venv/debian, for tests alone: $TEST_PACKAGES"
     debian=$(pwd)/.venv/debian
     mkdir -p "$debian/archives"
-    # shellcheck disable=SC2086
-    if [ "$(id -u)" = 0 ]; then apt-get update -qq || echo "apt-get update failed; going on with what is known"; fi
+    [ "$(id -u)" != 0 ] || apt-get update -qq || echo "apt-get update failed; going on with what is known"
     # shellcheck disable=SC2086
     (cd "$debian/archives" && apt-get download -qq $TEST_PACKAGES 2>/dev/null) || return 1
     for archive in "$debian"/archives/*.deb; do dpkg -x "$archive" "$debian" || return 1; done

@@ -24,14 +24,14 @@ from lambent.cli.doctor import not_enforced
 from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
 from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET, PLACEHOLDER_TOKEN
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
-from lambent.cli.wiring import Parts, Place, make_parts
+from lambent.cli.wiring import Parts, Place, make_parts, make_tracer
 from lambent.cli.wiring_events import redis_memory_mb
 from lambent.executor.drivers.base import Reachable
 from lambent.executor.drivers.sandbox.reachable import reachable_from_urls, taken_inside
 from lambent.executor.variables import Credentials
 from lambent.gateway import collector
 from lambent.gateway.handlers import concurrency, lifecycle
-from lambent.kernel import log
+from lambent.kernel import log, tracing
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
@@ -51,10 +51,14 @@ def run(flags: Mapping[str, Any]) -> int:
     for problem in unknown_variables(os.environ):
         say(f"warning: {problem}", style="yellow", to=err)
     raise_limit()
+    tracing.active = make_tracer(settings)
     try:
         return uvloop.run(Up(settings).run())
     except LambdaError as failure:
         raise Failed(failure.message) from None
+    finally:
+        if tracing.active is not None:
+            tracing.active.close()
 
 
 class Up:

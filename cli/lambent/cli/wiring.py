@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lambent.cli.client import Failed
 from lambent.cli.wiring_events import EventParts, make_event_parts, make_queue, target_problem
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
@@ -43,6 +45,7 @@ from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.tasks import Tasks
+from lambent.kernel.tracing import Tracer
 from lambent.kernel.vitals import Vitals
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
@@ -101,6 +104,19 @@ def make_driver(
 
         return PlainDriver(config)
     return SandboxDriver(config, SandboxNetwork(config))
+
+
+def make_tracer(settings: Settings) -> Tracer | None:
+    """Where spans go; None where tracing is off. Raises Failed when what it needs is not installed."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from lambent.kernel.tracing_otel import OtelTracer
+    except ImportError as failure:
+        raise Failed(
+            f"LAMBENT_OTLP_ENDPOINT is set, and {failure.name} is not installed: pip install 'lambent[otel]'."
+        ) from None
+    return OtelTracer(settings.otlp_endpoint, version=metadata.version("lambent"))
 
 
 def memory_mb(settings: Settings) -> int:

@@ -205,6 +205,11 @@ class Environment:
         error_type = failure.response.error_type if failure.status == "error" else None
         self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
 
+    @property
+    def init_begun(self) -> float:
+        """When the runtime was there and its init began; monotonic."""
+        return self._init_begun
+
     # ---- an invocation --------------------------------------------------------------------------------
 
     def begin(self, execution: Execution) -> None:

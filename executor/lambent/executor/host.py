@@ -14,14 +14,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lambent.executor import limits, log_lines, variables
+from lambent.executor import limits, log_lines, traces, variables
 from lambent.executor.drivers.base import Driver, EnvironmentSpec, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
-from lambent.kernel import metrics
+from lambent.kernel import metrics, tracing
 from lambent.kernel.arn import runtime_version_arn
 from lambent.kernel.errors import (
     InvalidRuntimeException,
@@ -167,6 +167,11 @@ class Host:
     # ---- EnvironmentHost ------------------------------------------------------------------------------
 
     def invoke(self, invocation: Invocation, lease: Lease) -> Execution:
+        if tracing.active is not None:
+            return traces.traced(invocation, lambda under: self._invoke(under, lease))
+        return self._invoke(invocation, lease)
+
+    def _invoke(self, invocation: Invocation, lease: Lease) -> Execution:
         execution = Execution(invocation, lease, asked=self._clock.monotonic())
         if self._stopping:
             execution.fail(ServiceException("The server is stopping. Try again in a moment."))
@@ -235,6 +240,8 @@ class Host:
         environment: Environment | None = None
         error: LambdaError | None = None
         asked = self._clock.monotonic()
+        # Who waits for it, for the trace.
+        cause = pool.waiting[min(pool.starting, len(pool.waiting)) - 1].invocation if pool.waiting else None
         try:
             await self._room_in_memory(pool)
             async with _Slot(self._start_slots):
@@ -255,6 +262,9 @@ class Host:
             self._refuse(pool, error)
         elif environment is not None:
             pool.label.start.observe(self._clock.monotonic() - asked)
+            if tracing.active is not None and cause is not None:
+                now = self._clock.monotonic()
+                traces.started(cause, environment, took=now - asked, init=now - environment.init_begun)
             if environment.state is EnvironmentState.INIT_FAILED:
                 pool.label.init_failures.inc()
                 self.environment_idle(environment)

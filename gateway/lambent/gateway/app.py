@@ -19,7 +19,7 @@ from lambent.gateway.protocol.api import LambdaProtocol, Reply
 from lambent.gateway.services import Call, Services
 from lambent.gateway.trace import answered
 from lambent.gateway.web_pages import WebPages
-from lambent.kernel import metrics
+from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import (
     AccessDeniedException,
     InvalidRequestContentException,
@@ -124,6 +124,8 @@ class App:
             self._fields.check(operation, params)
             _check_request_id(_header(headers, b"x-amzn-requestid"))
             trace_id = _header(headers, b"x-amzn-trace-id")
+            if tracing.active is not None:
+                trace_id = tracing.joined(trace_id, _header(headers, b"traceparent"))
             invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=trace_id)
             return _invoke_reply(invoked)
         handler = OPERATIONS.get(operation)
