@@ -12,6 +12,7 @@ import pytest
 from otlp import OtlpCollector, Seen
 from running import Functions, Server, request
 from support import free_port
+from traces import until
 
 from lambent.kernel import lineage
 from lambent.kernel.arn import function_arn
@@ -170,4 +171,13 @@ def test_a_collector_that_is_away_costs_no_request_and_no_stop(
     name = functions.create(CODE)
     for _ in range(20):
         assert functions.invoke(name).error is None
+    until(lambda: "The collector takes no spans." in server.output(), 20, "it is said")
+    until(lambda: dropped(server) > 0, 20, "lost spans are counted")
     assert server.stop(30) == 0
+    assert server.output().count("Connection refused") == 1, "once, not at each try"
+
+
+def dropped(server: Server) -> float:
+    text = request(server, "GET", "/metrics")[2].decode()
+    found = re.search(r"^lambent_spans_dropped_total (\S+)", text, re.MULTILINE)
+    return float(found[1]) if found is not None else 0.0

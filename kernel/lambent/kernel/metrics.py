@@ -217,6 +217,9 @@ loop_lag = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=REGISTRY,
 )
+spans_dropped = Counter(
+    "lambent_spans_dropped_total", "Spans that the OpenTelemetry collector did not take.", registry=REGISTRY
+)
 redis_up = Gauge("lambent_redis_up", "Whether Redis answered the last ping: 1 or 0.", registry=REGISTRY)
 redis_ping = Gauge(
     "lambent_redis_ping_duration_seconds", "How long the last answered ping of Redis took.", registry=REGISTRY

@@ -5,15 +5,17 @@ The SDK's own variables hold (OTEL_TRACES_SAMPLER, OTEL_BSP_*, OTEL_EXPORTER_OTL
 is away costs the spans that do not fit into its queue, and nothing else.
 """
 
+import logging
 import random
 import threading
 import time
+from collections.abc import Sequence
 
 from opentelemetry.context import Context as OtelContext
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -26,8 +28,11 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace import Span as OtelSpanApi
 
+from lambent.kernel import metrics
+from lambent.kernel.log import Log
 from lambent.kernel.tracing import Attributes, Context, Kind, context_of, under
 
+_log = Log(__name__)
 _KINDS = {
     "server": SpanKind.SERVER,
     "client": SpanKind.CLIENT,
@@ -46,6 +51,46 @@ class _Ids(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         given, self.given = self.given, None
         return int(given, 16) if given is not None else int(time.time()) << 96 | random.getrandbits(96)
+
+
+class _Reason(logging.Handler):
+    """What the exporter says first of a batch: it says it again at each try, which would fill the log."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = self.text or record.getMessage()
+
+
+class _Exporter(SpanExporter):
+    """OTLP over HTTP; an outage is said at its beginning and its end, and what it costs is counted."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._otlp = OTLPSpanExporter(url, timeout=_EXPORT_SECONDS)
+        self._reason = _Reason(logging.WARNING)
+        logger = logging.getLogger("opentelemetry.exporter")
+        logger.addHandler(self._reason)
+        logger.propagate = False
+        self._troubled = False
+        self._closed = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._reason.text = ""
+        result = self._otlp.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            metrics.spans_dropped.inc(len(spans))
+            if not self._troubled:
+                _log.warning("The collector takes no spans.", url=self._url, why=self._reason.text)
+        elif self._troubled:
+            _log.info("The collector takes spans again.", url=self._url)
+        self._troubled = result is not SpanExportResult.SUCCESS
+        return result
+
+    def shutdown(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._otlp.shutdown()  # type: ignore[no-untyped-call]
 
 
 class OtelSpan:
@@ -76,7 +121,7 @@ class OtelTracer:
         resource = Resource.create({"service.name": "lambent", "service.version": version})
         self._ids = _Ids()
         self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
-        self._exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
+        self._exporter = _Exporter(f"{endpoint.rstrip('/')}/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("lambent", version)
 
