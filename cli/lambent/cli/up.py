@@ -237,7 +237,7 @@ class Up:
                 if parts.sweep is not None:
                     self._forever("S3 sweep", parts.sweep.run())
                 self._forever("S3 marks", parts.marks.run())
-                self._forever("event loop lag", parts.vitals.run_lag())
+                self._forever("event loop lag", parts.vitals.run_second())
                 self._forever("Redis ping", parts.vitals.run_redis())
                 self._forever("metric series", parts.vitals.run_series())
                 self._forever("collector", collector.run(parts.services))

@@ -143,7 +143,6 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
     metrics.build_info.labels(place.facts["version"]).set(1)
     metrics.account_limit.set(settings.concurrent_executions)
-    metrics.lease_slots.set_function(lambda: dispatcher.used)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
     events = make_event_parts(
@@ -210,7 +209,13 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         runtimes=runtimes,
         ledger=ledger,
         shipping=shipping,
-        vitals=Vitals(store=store, ledger=ledger, resolve=functions.get, clock=clock),
+        vitals=Vitals(
+            store=store,
+            ledger=ledger,
+            resolve=functions.get,
+            slots=lambda: dispatcher.used,
+            clock=clock,
+        ),
         host=host,
         dispatcher=dispatcher,
         events=events,

@@ -20,8 +20,8 @@ GRACE_SECONDS = 300.0
 
 
 class Vitals:
-    """`resolve(name)` gives a function or None, from a cache if there is one. Run `run_lag`, `run_redis` and
-    `run_series` under `Tasks.forever`."""
+    """`resolve(name)` gives a function or None, from a cache if there is one; `slots()` those that are granted.
+    Run `run_second`, `run_redis` and `run_series` under `Tasks.forever`."""
 
     def __init__(
         self,
@@ -29,17 +29,20 @@ class Vitals:
         store: FunctionStore,
         ledger: UsageLedger,
         resolve: Callable[[str], Awaitable[Function | None]],
+        slots: Callable[[], int],
         clock: Clock,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._resolve = resolve
+        self._slots = slots
         self._clock = clock
         self._absent: dict[str, float] = {}  # function -> monotonic time since when it is not there
 
-    async def run_lag(self) -> None:
+    async def run_second(self) -> None:
         """A sleep that ends late has waited for whatever held the loop."""
         while True:
+            metrics.lease_slots.set(self._slots())
             before = self._clock.monotonic()
             await self._clock.sleep(_LAG_SECONDS)
             metrics.loop_lag.observe(max(0.0, self._clock.monotonic() - before - _LAG_SECONDS))

@@ -37,7 +37,13 @@ class World:
         self.clock = TestClock()
         self.store = MemoryStore()
         self.ledger = Ledger()
-        self.vitals = Vitals(store=self.store, ledger=self.ledger, resolve=self.store.get, clock=self.clock)
+        self.vitals = Vitals(
+            store=self.store,
+            ledger=self.ledger,
+            resolve=self.store.get,
+            slots=lambda: 3,
+            clock=self.clock,
+        )
 
 
 def value(name: str, **labels: str) -> float | None:
@@ -124,8 +130,9 @@ async def test_lag_is_what_a_sleep_is_late(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(world.clock, "sleep", late)
     before = value("lambent_event_loop_lag_seconds_sum") or 0.0
     tasks = Tasks("test")
-    tasks.forever("lag", world.vitals.run_lag())
+    tasks.forever("lag", world.vitals.run_second())
     await world.clock.advance(0)  # it sleeps
     await world.clock.advance(1.5)
     assert value("lambent_event_loop_lag_seconds_sum") == pytest.approx(before + 0.5)
+    assert value("lambent_lease_slots") == 3
     await tasks.drain(1)
