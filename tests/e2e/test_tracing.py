@@ -117,6 +117,26 @@ def test_who_brings_no_trace_begins_one(functions: Functions, collector: OtlpCol
     assert collector.of(found[1] + found[2], f"Invoke {name}")[f"Invoke {name}"].parent == ""
 
 
+def test_a_function_that_invokes_another_goes_on_with_the_trace(
+    functions: Functions, collector: OtlpCollector
+) -> None:
+    """By an unmodified boto3, which passes the header on."""
+    inner = functions.create(CODE)
+    outer = functions.create(
+        """
+        import boto3, json
+        def handler(event, context):
+            answer = boto3.client("lambda").invoke(FunctionName=event["inner"])
+            return json.load(answer["Payload"])
+        """
+    )
+    trace = "1234567890abcdef" * 2
+    _, _, seen = invoke(functions, outer, {"traceparent": f"00-{trace}-{ABOVE}-01"}, {"inner": inner})
+    spans = collector.of(trace, f"invoke {outer}", f"Invoke {inner}", f"invoke {inner}")
+    assert spans[f"Invoke {inner}"].parent == spans[f"invoke {outer}"].span_id
+    assert told(seen)["Parent"] == spans[f"invoke {inner}"].span_id
+
+
 def test_what_is_not_sampled_is_not_sent(functions: Functions, collector: OtlpCollector) -> None:
     name = functions.create(CODE)
     silent = "c" * 32

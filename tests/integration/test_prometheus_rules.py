@@ -43,6 +43,7 @@ WELL = {
     'lambent_usage_ledger_lag_seconds{instance="a"}': "0x60",
     'lambent_usage_missing_records{instance="a"}': "7x60",
     'lambent_log_lines_dropped_total{instance="a"}': "3x60",
+    'lambent_spans_dropped_total{instance="a"}': "3x60",
     'lambent_init_failures_total{function="f"}': "2x60",
     'lambent_environment_start_failures_total{function="f"}': "2x60",
     'lambent_recursive_invocations_dropped_total{function="f"}': "2x60",
@@ -104,6 +105,7 @@ FIRES: dict[str, list[tuple[dict[str, str | None], str]]] = {
     "LambentUsageRecordsMissing": [
         ({'lambent_usage_missing_records{instance="a"}': "7x30 9x30"}, 'severity="ticket"')
     ],
+    "LambentSpansDropped": [({'lambent_spans_dropped_total{instance="a"}': "0+9x60"}, A)],
     "LambentLogLinesDropped": [({'lambent_log_lines_dropped_total{instance="a"}': "0+9x60"}, A)],
 }
 CASES = [

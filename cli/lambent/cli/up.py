@@ -59,6 +59,7 @@ def run(flags: Mapping[str, Any]) -> int:
     finally:
         if tracing.active is not None:
             tracing.active.close()
+            tracing.active = None
 
 
 class Up:

@@ -302,8 +302,8 @@ def described(metric: MetricWrapperBase) -> tuple[str, str, str, tuple[str, ...]
 
 
 def exposition() -> bytes:
-    """The metrics in Prometheus's text format; for a thread. Of 500 functions it takes most of a second, in which
-    the event loop must have its turns: it would wait 5 ms for each, and now waits a tenth of that."""
+    """The metrics in Prometheus's text format; for a thread. Of 500 functions it takes up to a second, in
+    which the event loop must have its turns: it would wait 5 ms for each, and now waits a tenth of that."""
     with _exposing:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_TURN_SECONDS)
