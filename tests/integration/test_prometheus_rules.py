@@ -3,10 +3,12 @@ and none on what is well."""
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from prometheus import CONFIG, promtool
+from prometheus import CONFIG, promtool, tool
 
 RULES = CONFIG.parent / "rules"
 UP = 'up{job="lambent",instance="a"}'
@@ -141,6 +143,31 @@ def check(folder: Path, changes: dict[str, str | None], *, alert: str | None, la
 def test_the_files_are_right() -> None:
     promtool("check", "config", "--lint=all", "--lint-fatal", str(CONFIG))
     promtool("check", "rules", "--lint=all", "--lint-fatal", *map(str, sorted(RULES.glob("*.yml"))))
+
+
+def test_the_metrics_are_as_prometheus_wants_them() -> None:
+    """In a process of its own: each metric is given a series, which the others' tests do not expect."""
+    shown = (
+        "import sys; from lambent.kernel import metrics\n"
+        "for each in metrics.declared():\n"
+        "    each._labelnames and each.labels(*each._labelnames)\n"
+        "sys.stdout.buffer.write(metrics.exposition())"
+    )
+    text = subprocess.run([sys.executable, "-c", shown], capture_output=True, check=True).stdout
+    done = subprocess.run(
+        [tool("promtool"), "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
+    )
+    # AWS bills in ms, and dashboards of users have the name.
+    known = b'lambent_billed_milliseconds_total use base unit "seconds" instead of "milliseconds"'
+    assert [line for line in done.stderr.splitlines() if line != known] == [], done.stdout
+
+
+def test_the_targets_of_roles_apart_are_right_once_they_are_no_comment(tmp_path: Path) -> None:
+    text, count = re.subn(r"^      # (- targets|  labels)", r"      \1", CONFIG.read_text(), flags=re.MULTILINE)
+    assert count == 6
+    path = tmp_path / "prometheus.yml"
+    path.write_text(text.replace("rules/", f"{RULES}/"))
+    promtool("check", "config", "--lint=all", "--lint-fatal", str(path))
 
 
 def test_every_alert_has_its_case() -> None:

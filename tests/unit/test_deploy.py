@@ -35,10 +35,8 @@ def test_rules_ask_for_metrics_that_are_declared(path: Path) -> None:
     assert set(_NAME.findall(expressions(path.read_text()))) - known() == set()
 
 
-@pytest.mark.parametrize("path", RULES[:1], ids=lambda path: path.name)
-def test_every_alert_says_what_it_means_and_what_to_do(path: Path) -> None:
-    assert path.name == "alerts.yml"
-    alerts = path.read_text().split("- alert: ")[1:]
+def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+    alerts = (ROOT / "deploy/prometheus/rules/alerts.yml").read_text().split("- alert: ")[1:]
     assert len(alerts) > 15
     for alert in alerts:
         name = alert.split("\n", 1)[0]

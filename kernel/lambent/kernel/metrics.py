@@ -68,7 +68,7 @@ billed = Counter(
     "lambent_billed_milliseconds_total", "Billed duration, in ms.", ("function",), registry=REGISTRY
 )
 billed_gb_seconds = Counter(
-    "lambent_billed_gb_seconds_total",
+    "lambent_billed_gigabyte_seconds_total",
     "Billed duration times MemorySize: what AWS's price is for.",
     ("function",),
     registry=REGISTRY,
