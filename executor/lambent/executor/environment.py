@@ -37,6 +37,8 @@ _ERROR_TYPE = b"lambda-runtime-function-error-type"
 
 
 # A runtime client has one or two; extensions and telemetry have some more.
+# A timer of the loop may go off so much too soon; an init that had its ten seconds must not be told as less.
+_EARLY_SECONDS = 0.002
 _MAX_CONNECTIONS = 64
 
 
@@ -171,7 +173,7 @@ class Environment:
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
             self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
-            timer = self._loop.call_later(seconds, self._init_timed_out)
+            timer = self._loop.call_later(seconds + _EARLY_SECONDS, self._init_timed_out)
             try:
                 await initialised
             finally:
@@ -205,6 +207,11 @@ class Environment:
         ms = (self._clock.monotonic() - self._init_begun) * 1000
         error_type = failure.response.error_type if failure.status == "error" else None
         self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
+
+    @property
+    def init_begun(self) -> float:
+        """When the runtime was there and its init began; monotonic."""
+        return self._init_begun
 
     # ---- an invocation --------------------------------------------------------------------------------
 

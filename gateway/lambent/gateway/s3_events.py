@@ -10,7 +10,6 @@ import base64
 import binascii
 import hmac
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from lambent.kernel.log import Log
 from lambent.kernel.models import Trigger
 from lambent.kernel.ports import Clock, EventQueue, FunctionStore
 from lambent.kernel.s3_trigger import Change, Marks, matches, to_event
+from lambent.kernel.tracing import new_header
 
 _log = Log(__name__)
 _ETAG = "Seaweed-X-Amz-ETag"
@@ -135,10 +135,8 @@ class S3Events:
             if created:  # done with: it is not for a function that gets the name later
                 self._marks.delivered(trigger.id, change)
             return
-        noise = os.urandom(20).hex()
         now = self._clock.now()
-        trace = f"Root=1-{int(now):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
-        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=trace)
+        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=new_header(now))
         await self._queue.publish(event)
         metrics.events_received.labels(metrics.function_label(function.name)).inc()
         if created:

@@ -124,6 +124,11 @@ class Settings(BaseSettings):
     prices: Path | None = Field(
         default=None, description="Your price table for `lambent usage`; unset: AWS's of us-east-1."
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), as http://127.0.0.1:4318; needs "
+        "`lambent[otel]`. Unset: no traces.",
+    )
     uid_base: int = Field(
         default=1_500_000,
         ge=1000,
@@ -175,6 +180,14 @@ class Settings(BaseSettings):
                 or not parts.hostname
             ):
                 raise ValueError(f"{url} is not a URL with a host, as http://127.0.0.1:8000")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not a URL with a host, as http://127.0.0.1:4318")
         return value
 
     @field_validator("function_aws_secret_access_key")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from lambent.kernel import lineage, metrics
+from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, TooManyRequestsException
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRecord
@@ -241,7 +241,7 @@ class Lanes:
             if refused is not None:
                 return _Attempt(Result.FUNCTION_ERROR, function, refused=refused)
             target = function.to_run
-            lease = await self._dispatcher.acquire(function, target, holder=_HOLDER)
+            lease = await self._acquire(event, function, target)
             metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
             ended = False
             try:
@@ -260,6 +260,14 @@ class Lanes:
             return _Attempt(Result.PLATFORM, function, status=500, message="The service failed.")
         result = Result.FUNCTION_ERROR if response.function_error else Result.SUCCESS
         return _Attempt(result, function, target, response, status=200)
+
+    async def _acquire(self, event: Event, function: Function, target: FunctionVersion) -> Lease:
+        asked = self._dispatcher.acquire(function, target, holder=_HOLDER)
+        if tracing.active is None:
+            return await asked
+        waited: tracing.Attributes = {"faas.name": function.name, "lambent.attempt": event.attempt}
+        tracing.note("queue wait", event.trace_id, began=event.accepted, attributes=waited)
+        return await tracing.timed("acquire", event.trace_id, lambda _: asked)
 
     def _refused(self, event: Event, function: Function) -> Condition | None:
         looped = function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lambent.kernel import metrics
+from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.events import DeadEvent, FailingTarget, OutcomeRecord
 from lambent.kernel.log import Log
@@ -154,7 +154,13 @@ class Outcomes:
         if target is None or sender is None:
             raise DeliveryFailed(f"{record.target} is no target that this server can send to.", final=True)
         try:
-            await sender(record, target)
+            await tracing.timed(
+                f"deliver to {target.kind.value}",
+                record.event.trace_id,
+                lambda header: sender(_under(record, header), target),
+                kind="producer",
+                attributes={"faas.name": record.event.function, "lambent.target": record.target},
+            )
         except DeliveryFailed:
             raise
         except Exception as defect:
@@ -197,3 +203,10 @@ class Outcomes:
 
     def _too_old(self, record: OutcomeRecord) -> bool:
         return self._clock.now() - record.ending.at >= self._max_age
+
+
+def _under(record: OutcomeRecord, header: str) -> OutcomeRecord:
+    """The record whose target goes on with this trace header."""
+    if header == record.event.trace_id:
+        return record
+    return replace(record, event=replace(record.event, trace_id=header))

@@ -19,6 +19,8 @@ _SWEEP_SECONDS = 3600.0
 _PAGE = 200
 _GAUGES = {
     "depth": metrics.queue_depth,
+    "in_flight": metrics.queue_in_flight,
+    "delayed": metrics.queue_delayed,
     "age": metrics.queue_age,
     "outcomes": metrics.queue_outcomes,
     "dead": metrics.queue_dead,
@@ -106,10 +108,12 @@ class QueueUpkeep:
                 continue  # its function is deleted
             numbers = shown.setdefault(metrics.function_label(name), dict.fromkeys(_GAUGES, 0.0))
             numbers["depth"] += depth.ready + depth.in_flight + depth.delayed
+            numbers["in_flight"] += depth.in_flight
+            numbers["delayed"] += depth.delayed
             numbers["age"] = max(numbers["age"], depth.oldest_age or 0.0)
             numbers["outcomes"] += depth.outcomes
             numbers["dead"] += depth.dead
-        for label in self._shown.keys() - shown.keys():
+        for label in filter(metrics.has_series, self._shown.keys() - shown.keys()):
             shown[label] = dict.fromkeys(_GAUGES, 0.0)
         for label, numbers in shown.items():
             for what, value in numbers.items():

@@ -34,6 +34,8 @@ async def upkeep(queue: MemoryEventQueue, clock: TestClock) -> QueueUpkeep:
 def shown() -> dict[str, float]:
     gauges = {
         "depth": metrics.queue_depth,
+        "in_flight": metrics.queue_in_flight,
+        "delayed": metrics.queue_delayed,
         "age": metrics.queue_age,
         "outcomes": metrics.queue_outcomes,
         "dead": metrics.queue_dead,
@@ -57,11 +59,11 @@ async def test_gauges_follow_the_queue_down_to_nothing(
         await queue.publish(event(number))
     await clock.advance(7)
     await upkeep.look()
-    assert shown() == {"depth": 2, "age": 7, "outcomes": 1, "dead": 1}
+    assert shown() == {"depth": 2, "in_flight": 0, "delayed": 0, "age": 7, "outcomes": 1, "dead": 1}
     await queue.drop_lane("uid")
     await queue.purge("uid", Line.OUTCOMES)
     await upkeep.look()
-    assert shown() == {"depth": 0, "age": 0, "outcomes": 0, "dead": 0}
+    assert shown() == {"depth": 0, "in_flight": 0, "delayed": 0, "age": 0, "outcomes": 0, "dead": 0}
 
 
 async def test_dead_events_beyond_what_is_kept_are_discarded_loudly(
@@ -111,3 +113,14 @@ async def test_a_lane_of_a_deleted_function_is_no_series(queue: MemoryEventQueue
     await queue.publish(event(1, lane="uid-gone", name="upkeep-gone"))
     await upkeep.look()
     assert b'function="upkeep-gone"' not in metrics.exposition()
+
+
+async def test_a_function_whose_series_have_ended_is_not_shown_again(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep
+) -> None:
+    await queue.publish(event(1))
+    await upkeep.look()
+    await queue.drop_lane("uid")
+    metrics.forget("upkeep")
+    await upkeep.look()
+    assert b'function="upkeep"' not in metrics.exposition()

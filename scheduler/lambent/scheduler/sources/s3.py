@@ -6,7 +6,6 @@ falls into the last moments before a crash may come twice. Removed objects canno
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from lambent.kernel.loopback import proxies_for
 from lambent.kernel.models import Trigger
 from lambent.kernel.ports import Clock, EventQueue, FunctionStore
 from lambent.kernel.s3_trigger import Change, Marks, matches, to_event
+from lambent.kernel.tracing import new_header
 
 _log = Log(__name__)
 _NS = 10**9
@@ -162,10 +162,8 @@ class S3Sweep:
             metrics.trigger_events_dropped.labels(metrics.function_label(trigger.function)).inc()
             self._marks.delivered(trigger.id, change, by_sweep=True)
             return 0
-        noise = os.urandom(20).hex()
         now = self._clock.now()
-        trace = f"Root=1-{int(now):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
-        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=trace)
+        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=new_header(now))
         await self._queue.publish(event)
         metrics.events_received.labels(metrics.function_label(function.name)).inc()
         self._marks.delivered(trigger.id, change, by_sweep=True)
