@@ -36,9 +36,9 @@ _log = Log(__name__)
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
 
 
-# A runtime client has one or two; extensions and telemetry have some more.
 # A timer of the loop may go off so much too soon; an init that had its ten seconds must not be told as less.
 _EARLY_SECONDS = 0.002
+# A runtime client has one or two; extensions and telemetry have some more.
 _MAX_CONNECTIONS = 64
 
 
