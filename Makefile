@@ -21,6 +21,7 @@ check: install  ## lint, types, import contracts
 	.venv/bin/lint-imports
 
 test: check  ## check, then every test
+	@scripts/install.sh --tests
 	.venv/bin/python -m pytest
 
 bench: install  ## speed, as ratios against baselines in the same run

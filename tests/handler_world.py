@@ -84,13 +84,14 @@ class FakeCode:
 class FakeQueue:
     def __init__(self) -> None:
         self.dropped: list[str] = []
+        self.waiting = 0
         self.failure: BaseException | None = None
 
     async def drop_lane(self, lane: str) -> int:
         if self.failure is not None:
             raise self.failure
         self.dropped.append(lane)
-        return 0
+        return self.waiting
 
 
 class World:

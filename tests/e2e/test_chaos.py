@@ -15,4 +15,5 @@ def test_an_accepted_event_is_never_lost(place: str) -> None:
     result = chaos.run(place, SECONDS)
     print(f"{place}: {result}")
     assert result.lost == [], f"{result}"
+    assert result.dead_letters > 0
     assert result.accepted > 50 and sum(result.faults.values()) > 2, f"nothing was tried: {result}"

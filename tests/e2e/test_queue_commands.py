@@ -78,8 +78,11 @@ def test_given_up_events_are_shown_and_run_again(world: World) -> None:
     assert {line.split()[0] for line in shown.splitlines()[1:]} == sent
     assert shown.count("RetriesExhausted") == 3 and "broken" in shown and '{"n": 1}' in shown
     world.mend(name)
-    assert world.lambent("queue", "redrive", name, "--limit", "1").out == f"1 event of {name} runs again.\n"
-    assert world.lambent("queue", "redrive", name).out == f"2 events of {name} run again.\n"
+    assert (
+        world.lambent("queue", "redrive", name, "--limit", "1").out
+        == f"1 event of {name} is on the way again.\n"
+    )
+    assert world.lambent("queue", "redrive", name).out == f"2 events of {name} are on the way again.\n"
     until(lambda: [world.ran(name, request_id) for request_id in sent] == [4, 4, 4], 20, "each ran once more")
     until(lambda: world.row(name) == [], 10, "nothing is left")
 
@@ -89,7 +92,7 @@ def test_one_request_is_replayed_by_its_id(world: World) -> None:
     first, second = world.send(name), world.send(name)
     given_up(world, name, 2)
     world.mend(name)
-    assert world.lambent("queue", "replay", second).out.startswith(f"{second} runs again.")
+    assert world.lambent("queue", "replay", second).out.startswith(f"{second} is on its way again.")
     until(lambda: world.ran(name, second) == 4, 20, "it ran once more")
     assert world.ran(name, first) == 3
     assert "are not kept" in world.lambent("queue", "replay", second, code=1).err
@@ -118,7 +121,7 @@ def test_what_a_dead_letter_queue_has_taken_is_taken_back(world: World) -> None:
 
     until(lambda: held() == 2, 30, "both are in the queue")
     world.mend(name)
-    assert world.lambent("queue", "redrive", name, "--dlq").out == f"2 events of {name} run again.\n"
+    assert world.lambent("queue", "redrive", name, "--dlq").out == f"2 events of {name} are on the way again.\n"
     until(lambda: [world.ran(name, request_id) for request_id in sent] == [4, 4], 20, "each ran once more")
     assert held() == 0
 

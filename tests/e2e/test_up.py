@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_groups import RedisSet
 from running import Functions, Server
-from support import RedisServer, free_port, require
+from support import RedisServer, free_port, redis_program, require
 from traces import environments, left_behind, need_groups, processes, until
 
 Start = Callable[..., Server]
@@ -166,6 +167,24 @@ class TestDurability:
         assert (
             f"at risk: {kept['how'].removeprefix('at risk: ')} As the server at {server.url} says." in asked[1]
         )
+
+    def test_a_failover_that_may_lose_events_is_told_until_replicas_confirm(
+        self, own_server: Start, tmp_path: Path
+    ) -> None:
+        pair = RedisSet(redis_program())
+        try:
+            pair.start()
+            alone = {"LAMBENT_REDIS_URL": pair.url}
+            both = {**alone, "LAMBENT_REDIS_REPLICAS": "1"}
+            server = own_server("--no-s3", environment=both)
+            kept = health(server)[1]["durability"]
+            assert kept["durable"] is True and "1 replica" in kept["how"]
+            nobody = f"http://127.0.0.1:{free_port()}"
+            assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody, **both)[0] == "yes"
+            asked = durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody, **alone)
+            assert asked[0] == "no" and "LAMBENT_REDIS_REPLICAS=1" in asked[1]
+        finally:
+            pair.close()
 
     def test_without_a_server_doctor_asks_the_redis_of_the_settings(
         self, make_redis: Callable[..., RedisServer], tmp_path: Path

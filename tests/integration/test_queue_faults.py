@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import redis
 from support import RedisServer
 
 from lambent.kernel.blobs.memory import MemoryBlobs
 from lambent.kernel.errors import EventQueueUnavailable
-from lambent.kernel.events import Line, Room
+from lambent.kernel.events import Condition, Ending, Line, OutcomeRecord, Room
 from lambent.kernel.models import Event
 from lambent.kernel.ports import Delivery
 from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.transport.streams import Channel
 
 Make = Callable[..., Awaitable[KombuEventQueue]]
 
@@ -295,3 +298,31 @@ async def test_an_idle_queue_uses_no_cpu(own_redis: RedisServer, make_queue: Mak
     before = time.process_time()
     assert list(await waiting) == []
     assert time.process_time() - before < 0.05
+
+
+async def test_a_replacement_whose_answer_was_lost_keeps_its_payload(
+    own_redis: RedisServer, make_queue: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await make_queue(own_redis)
+    await queue.publish(event())
+    [delivery] = await take(queue, 1)
+    original, lost = Channel.replace_many, list[bool]()
+
+    def losing(self: Channel, replacements: Any) -> list[bool]:
+        done = original(self, replacements)
+        if not lost:
+            lost.extend(done)
+            raise redis.ConnectionError("the answer is lost")
+        return done
+
+    monkeypatch.setattr(Channel, "replace_many", losing)
+    ending = Ending(Condition.SUCCESS, at=1.5, attempts=1)
+    ending = ending._replace(response=b'"' + b"x" * 100_000 + b'"')
+    records = [OutcomeRecord(delivery.event, ending, f"arn:{number}", dead_letter=False) for number in range(2)]
+    await queue.replace(delivery, records)
+    assert lost == [True]
+    async with asyncio.timeout(20):
+        found: list[Delivery] = []
+        while len(found) < 2:
+            found += await queue.consume(Room(other_outcomes=10), wait=5)
+    assert [each.outcome and each.outcome.ending.response for each in found] == [ending.response] * 2

@@ -8,7 +8,8 @@ from typing import Any
 
 from lambent.cli.client import Failed, call, url_of
 from lambent.kernel.settings import Settings
-from lambent.scheduler.queue_durability import probe
+from lambent.scheduler.queue_durability import probe, with_failover
+from lambent.scheduler.transport.places import is_group
 from lambent.scheduler.transport.wire import CHANNEL_ERRORS, CONNECTION_ERRORS, Wire
 
 _SECONDS = 3.0
@@ -34,9 +35,11 @@ def durability(settings: Settings, endpoint: str | None) -> Durability:
         return Durability(True, "on disk before the answer: a server of Lambent's own (appendfsync always).")
     wire = Wire(settings.redis_url, timeout=_SECONDS, name="lambent-doctor")
     try:
-        found = probe(wire.run)
+        found = with_failover(
+            probe(wire.run), fails_over=is_group(settings.redis_url), replicas=settings.redis_replicas
+        )
     except (*CONNECTION_ERRORS, *CHANNEL_ERRORS) as failure:
         return Durability(None, f"the Redis of LAMBENT_REDIS_URL does not answer ({failure}). Start it.")
     finally:
-        wire.close()
+        wire.dispose()
     return Durability(found.durable, found.text)

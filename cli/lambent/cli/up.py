@@ -24,14 +24,14 @@ from lambent.cli.doctor import not_enforced
 from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
 from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET, PLACEHOLDER_TOKEN
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
-from lambent.cli.wiring import Parts, Place, make_parts
+from lambent.cli.wiring import Parts, Place, make_parts, make_tracer
 from lambent.cli.wiring_events import redis_memory_mb
 from lambent.executor.drivers.base import Reachable
 from lambent.executor.drivers.sandbox.reachable import reachable_from_urls, taken_inside
 from lambent.executor.variables import Credentials
 from lambent.gateway import collector
 from lambent.gateway.handlers import concurrency, lifecycle
-from lambent.kernel import log
+from lambent.kernel import log, tracing
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
@@ -51,10 +51,15 @@ def run(flags: Mapping[str, Any]) -> int:
     for problem in unknown_variables(os.environ):
         say(f"warning: {problem}", style="yellow", to=err)
     raise_limit()
+    tracing.active = make_tracer(settings)
     try:
         return uvloop.run(Up(settings).run())
     except LambdaError as failure:
         raise Failed(failure.message) from None
+    finally:
+        if tracing.active is not None:
+            tracing.active.close()
+            tracing.active = None
 
 
 class Up:
@@ -187,6 +192,7 @@ class Up:
         if s3_url is not None:
             endpoints.setdefault("AWS_ENDPOINT_URL_S3", s3_url)
         endpoints.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
+        endpoints.setdefault("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         facts = {
             "version": metadata.version("lambent"),
             "endpoints": {"lambda": url, "s3": s3_url},
@@ -232,6 +238,9 @@ class Up:
                 if parts.sweep is not None:
                     self._forever("S3 sweep", parts.sweep.run())
                 self._forever("S3 marks", parts.marks.run())
+                self._forever("event loop lag", parts.vitals.run_second())
+                self._forever("Redis ping", parts.vitals.run_redis())
+                self._forever("metric series", parts.vitals.run_series())
                 self._forever("collector", collector.run(parts.services))
                 await concurrency.restore(parts.services)
                 resumed = await lifecycle.resume(parts.services)
@@ -265,6 +274,7 @@ class Up:
         settings = self._settings
         say(f"\nLambent serves at {url}", style="bold green")
         lines = ["", f"  export AWS_ENDPOINT_URL_LAMBDA={url}"]
+        lines += [f"  export AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={url}"]
         if s3_url is not None:
             lines += [f"  export AWS_ENDPOINT_URL_S3={s3_url}"]
         lines += [

@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lambent.cli.client import Failed
 from lambent.cli.wiring_events import EventParts, make_event_parts, make_queue, target_problem
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
@@ -23,6 +25,8 @@ from lambent.executor.spool import Spool
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.gateway.app import App
+from lambent.gateway.cloudwatch.api import LogsApi
+from lambent.gateway.cloudwatch.handlers import Logs as CloudWatchLogs
 from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
 from lambent.gateway.code_urls import CodeUrls
 from lambent.gateway.function_cache import FunctionCache
@@ -32,6 +36,7 @@ from lambent.gateway.protocol.api import LambdaProtocol
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.gateway.usage_report import UsageReport
+from lambent.kernel import metrics
 from lambent.kernel.blobs.directory import DirectoryBlobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.s3_trigger import Marks
@@ -40,6 +45,8 @@ from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.tasks import Tasks
+from lambent.kernel.tracing import Tracer
+from lambent.kernel.vitals import Vitals
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
 from lambent.scheduler.queue import KombuEventQueue
@@ -74,6 +81,7 @@ class Parts:
     runtimes: Runtimes
     ledger: RedisUsageLedger
     shipping: Shipping
+    vitals: Vitals
     host: Host
     dispatcher: LocalDispatcher
     events: EventParts
@@ -98,6 +106,19 @@ def make_driver(
     return SandboxDriver(config, SandboxNetwork(config))
 
 
+def make_tracer(settings: Settings) -> Tracer | None:
+    """Where spans go; None where tracing is off. Raises Failed when what it needs is not installed."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from lambent.kernel.tracing_otel import OtelTracer
+    except ImportError as failure:
+        raise Failed(
+            f"LAMBENT_OTLP_ENDPOINT is set, and {failure.name} is not installed: pip install 'lambent[otel]'."
+        ) from None
+    return OtelTracer(settings.otlp_endpoint, version=metadata.version("lambent"))
+
+
 def memory_mb(settings: Settings) -> int:
     """What environments may reserve in all: the setting, else 80 % of the machine's memory."""
     if settings.memory_mb is not None:
@@ -120,6 +141,8 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     shipping = Shipping(settings.data_dir / "usage", spool, ledger, clock)
     host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
+    metrics.build_info.labels(place.facts["version"]).set(1)
+    metrics.account_limit.set(settings.concurrent_executions)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
     events = make_event_parts(
@@ -175,8 +198,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         usage=UsageReport(ledger, prices, clock),
     )
     protocol = LambdaProtocol()
-    app = App(services, functions, protocol, routes)
-    restricted = App(services, functions, protocol, routes, restricted=True)
+    logs_api = LogsApi(CloudWatchLogs(logs, clock, settings.region, settings.account_id))
+    app = App(services, functions, protocol, routes, logs_api)
+    restricted = App(services, functions, protocol, routes, logs_api, restricted=True)
     return Parts(
         store=store,
         logs=logs,
@@ -185,6 +209,13 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         runtimes=runtimes,
         ledger=ledger,
         shipping=shipping,
+        vitals=Vitals(
+            store=store,
+            ledger=ledger,
+            resolve=functions.get,
+            slots=lambda: dispatcher.used,
+            clock=clock,
+        ),
         host=host,
         dispatcher=dispatcher,
         events=events,

@@ -53,6 +53,7 @@ def make_queue(settings: Settings, redis_url: str, *, instance: str, blobs: Blob
         blobs=blobs,
         shards=settings.shards,
         max_events=settings.queue_max_events,
+        replicas=settings.redis_replicas,
     )
 
 

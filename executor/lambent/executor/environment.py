@@ -36,6 +36,8 @@ _log = Log(__name__)
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
 
 
+# A timer of the loop may go off so much too soon; an init that had its ten seconds must not be told as less.
+_EARLY_SECONDS = 0.002
 # A runtime client has one or two; extensions and telemetry have some more.
 _MAX_CONNECTIONS = 64
 
@@ -141,12 +143,13 @@ class Environment:
             took = await self._init(limits.INIT_SECONDS)
         except _InitFailed as failure:
             self._log_init_failure(failure, phase="init")
+            peak, cpu_us = self._used()
             self._meter.init_failed(
                 self.target,
                 self._tags,
                 init_ms=(self._clock.monotonic() - self._init_begun) * 1000,
-                peak_memory=self._max_memory(),
-                cpu_us=self._cpu_us_since(),
+                peak_memory=peak,
+                cpu_us=cpu_us,
             )
             await self._drop_sandbox()
             if self.state is EnvironmentState.STARTING:
@@ -170,7 +173,7 @@ class Environment:
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
             self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
-            timer = self._loop.call_later(seconds, self._init_timed_out)
+            timer = self._loop.call_later(seconds + _EARLY_SECONDS, self._init_timed_out)
             try:
                 await initialised
             finally:
@@ -204,6 +207,11 @@ class Environment:
         ms = (self._clock.monotonic() - self._init_begun) * 1000
         error_type = failure.response.error_type if failure.status == "error" else None
         self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
+
+    @property
+    def init_begun(self) -> float:
+        """When the runtime was there and its init began; monotonic."""
+        return self._init_begun
 
     # ---- an invocation --------------------------------------------------------------------------------
 
@@ -314,10 +322,8 @@ class Environment:
         """Metered first: no caller may have an answer whose execution a `kill -9` could take out of the
         bill."""
         execution.end(outcome, response.error_type, at)
-        execution.peak_memory = self._max_memory()
-        self._meter.executed(
-            self.target, execution, bytes_out=len(response.payload), cpu_us=self._cpu_us_since()
-        )
+        execution.peak_memory, cpu_us = self._used()
+        self._meter.executed(self.target, execution, bytes_out=len(response.payload), cpu_us=cpu_us)
         execution.answer(response)
         self._owner.environment_answered(self)
 
@@ -364,26 +370,17 @@ class Environment:
             execution.close(numbers)
             self._owner.execution_ended(self, execution, numbers)
 
-    def _max_memory(self) -> int:
+    def _used(self) -> tuple[int, int]:
+        """(peak memory so far; CPU time, in us, that was not counted yet). An init's CPU time is its first
+        execution's."""
+        counted = self._cpu_us
         if self._sandbox is not None:
             try:
-                self._peak = self._sandbox.max_memory()
-            except (
-                OSError
-            ) as failure:  # out of descriptors: the number is less true, the execution no less over
-                _log.warning("Peak memory could not be read.", environment=self.id, failure=failure)
-        return self._peak
-
-    def _cpu_us_since(self) -> int:
-        """CPU time that was not counted yet; an init's is its first execution's."""
-        if self._sandbox is None:
-            return 0
-        try:
-            counted, self._cpu_us = self._cpu_us, self._sandbox.cpu_us()
-        except OSError as failure:
-            _log.warning("CPU time could not be read.", environment=self.id, failure=failure)
-            return 0
-        return max(0, self._cpu_us - counted)
+                self._peak, self._cpu_us = self._sandbox.used()
+            except OSError as failure:
+                # Out of descriptors: the numbers are less true, the execution no less over.
+                _log.warning("What is used could not be read.", environment=self.id, failure=failure)
+        return self._peak, max(0, self._cpu_us - counted)
 
     # ---- the runtime's calls (RuntimeCalls) -----------------------------------------------------------
 
@@ -557,7 +554,7 @@ class Environment:
                 execution.fail(limits.stopped())
 
     async def _drop_sandbox(self) -> None:
-        self._max_memory()
+        self._used()
         sandbox, self._sandbox = self._sandbox, None
         server, self._server = self._server, None
         for handle in (self._timer, self._freezer):

@@ -14,14 +14,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lambent.executor import limits, log_lines, variables
-from lambent.executor.drivers.base import Driver, EnvironmentSpec, Sandbox
+from lambent.executor import limits, log_lines, traces, variables
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
-from lambent.kernel import metrics
+from lambent.kernel import metrics, tracing
 from lambent.kernel.arn import runtime_version_arn
 from lambent.kernel.errors import (
     InvalidRuntimeException,
@@ -100,13 +100,30 @@ class _Slot:
 class _Series:
     """A function's own metric series, looked up once."""
 
-    __slots__ = ("billed", "concurrent", "duration", "errors", "init", "outcomes")
+    __slots__ = (
+        "billed",
+        "concurrent",
+        "duration",
+        "errors",
+        "gb_seconds",
+        "init",
+        "init_failures",
+        "memory",
+        "outcomes",
+        "start",
+        "start_failures",
+    )
 
     def __init__(self, name: str) -> None:
         label = metrics.function_label(name)
         self.duration = metrics.duration.labels(label)
         self.init = metrics.init_duration.labels(label)
+        self.start = metrics.cold_start_duration.labels(label)
+        self.init_failures = metrics.init_failures.labels(label)
+        self.start_failures = metrics.start_failures.labels(label)
+        self.memory = metrics.memory_used.labels(label)
         self.billed = metrics.billed.labels(label)
+        self.gb_seconds = metrics.billed_gb_seconds.labels(label)
         self.errors = metrics.errors.labels(label)
         self.concurrent = metrics.concurrent.labels(label)
         self.outcomes = {outcome: metrics.invocations.labels(label, outcome.value) for outcome in Outcome}
@@ -136,6 +153,7 @@ class Host:
         self._tasks = Tasks("executor", on_death=None)
         self._pools: dict[VersionKey, _Pool] = {}
         self._busy: set[Execution] = set()
+        self._disposals: dict[Environment, asyncio.Task[None]] = {}
         self._reserved_mb = 0
         self._start_slots = asyncio.Semaphore(config.starts_at_once)
         self._stopping = False
@@ -150,6 +168,11 @@ class Host:
     # ---- EnvironmentHost ------------------------------------------------------------------------------
 
     def invoke(self, invocation: Invocation, lease: Lease) -> Execution:
+        if tracing.active is not None:
+            return traces.traced(invocation, lambda under: self._invoke(under, lease))
+        return self._invoke(invocation, lease)
+
+    def _invoke(self, invocation: Invocation, lease: Lease) -> Execution:
         execution = Execution(invocation, lease, asked=self._clock.monotonic())
         if self._stopping:
             execution.fail(ServiceException("The server is stopping. Try again in a moment."))
@@ -219,6 +242,9 @@ class Host:
     async def _start(self, pool: _Pool) -> None:
         environment: Environment | None = None
         error: LambdaError | None = None
+        asked = self._clock.monotonic()
+        # Who waits for it, for the trace.
+        cause = pool.waiting[min(pool.starting, len(pool.waiting)) - 1].invocation if pool.waiting else None
         try:
             await self._room_in_memory(pool)
             async with _Slot(self._start_slots):
@@ -233,11 +259,18 @@ class Host:
         finally:
             pool.starting -= 1
         if error is not None:
+            pool.label.start_failures.inc()
             if environment is not None:
                 self._drop(pool, environment)
             self._refuse(pool, error)
-        elif environment is not None and environment.state is EnvironmentState.INIT_FAILED:
-            self.environment_idle(environment)
+        elif environment is not None:
+            pool.label.start.observe(self._clock.monotonic() - asked)
+            if tracing.active is not None and cause is not None:
+                now = self._clock.monotonic()
+                traces.started(cause, environment, took=now - asked, init=now - environment.init_begun)
+            if environment.state is EnvironmentState.INIT_FAILED:
+                pool.label.init_failures.inc()
+                self.environment_idle(environment)
         if not self._stopping:
             self._start_what_is_missing(pool)
         self._forget_if_empty(pool.target.key)
@@ -329,7 +362,7 @@ class Host:
     ) -> Sandbox:
         task, opt = await self._fetch(target)
         try:
-            sandbox = await self._driver.start(
+            sandbox = await self._sandbox(
                 EnvironmentSpec(
                     id=environment_id,
                     argv=command.argv,
@@ -363,6 +396,20 @@ class Host:
         sandbox.exited.add_done_callback(released)
         return sandbox
 
+    async def _sandbox(self, spec: EnvironmentSpec) -> Sandbox:
+        """From the driver. Where the host has no room, idle environments go first, the least recently used one
+        by one: else one function's could keep another from running for as long as they are kept alive."""
+        while True:
+            try:
+                return await self._driver.start(spec)
+            except NoRoom:
+                idle = self._idle()
+                if not idle:
+                    raise
+                oldest = min(idle, key=lambda environment: environment.idle_since)
+                oldest.stop()
+                await asyncio.shield(self._disposals[oldest])
+
     # ---- what environments say (Owner) ----------------------------------------------------------------
 
     def environment_answered(self, environment: Environment) -> None:
@@ -395,6 +442,8 @@ class Host:
         series.outcomes[report.outcome].inc()
         series.duration.observe(report.duration_ms / 1000)
         series.billed.inc(report.billed_ms)
+        series.gb_seconds.inc(report.billed_ms * report.memory_size / 1_024_000)
+        series.memory.observe(report.max_memory_used / (report.memory_size << 20))
         if report.init_ms is not None:
             series.init.observe(report.init_ms / 1000)
         if report.outcome is not Outcome.SUCCESS:
@@ -412,7 +461,9 @@ class Host:
             pool.idle.remove(environment)
         self._reserved_mb -= environment.target.memory_size
         self._changed.set()
-        self._tasks.once(f"dispose {environment.id}", environment.dispose())
+        disposal = self._tasks.once(f"dispose {environment.id}", environment.dispose())
+        self._disposals[environment] = disposal
+        disposal.add_done_callback(lambda _: self._disposals.pop(environment, None))
 
     def _forget_if_empty(self, key: VersionKey) -> None:
         pool = self._pools.get(key)
@@ -437,6 +488,8 @@ class Host:
         counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
         for state in EnvironmentState:
             metrics.environments.labels(state.value).set(counts[state])
+        metrics.memory_reserved.set(self._reserved_mb << 20)
+        metrics.memory_limit.set(self._config.memory_mb << 20)
 
     async def _collect_trees(self) -> None:
         """Unpacked code that no environment uses goes once the cache is over its size, least recently used

@@ -1,15 +1,17 @@
 """The listener's ASGI application: routes from given ports, no logic. Bare ASGI, since the invoke path is hot.
 
 One application serves everybody; a second one with `restricted` set serves the functions' own relay to this
-server, which passes Invoke only until IAM is enforced.
+server, which passes Invoke, and writing to log groups, only until IAM is enforced.
 """
 
 import base64
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from lambent.gateway import fields, internal
+from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.invoke import Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
@@ -17,6 +19,7 @@ from lambent.gateway.protocol.api import LambdaProtocol, Reply
 from lambent.gateway.services import Call, Services
 from lambent.gateway.trace import answered
 from lambent.gateway.web_pages import WebPages
+from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import (
     AccessDeniedException,
     InvalidRequestContentException,
@@ -38,7 +41,11 @@ Headers = list[tuple[bytes, bytes]]
 # and 100 bytes.
 _MAX_BODY = 70_167_211
 _MAX_INVOKE = 6_291_556
+# PutLogEvents: 1 MB of messages, which JSON may write six times as long.
+_MAX_LOGS = 8 << 20
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# Where a request's scope keeps which operation it asks for; a small set of names, whatever clients send.
+_OPERATION = "lambent.operation"
 _RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 
 
@@ -55,12 +62,14 @@ class App:
         functions: FunctionCache,
         protocol: LambdaProtocol,
         routes: internal.Routes,
+        logs: LogsApi,
         *,
         restricted: bool = False,
     ) -> None:
         self._services = services
         self._protocol = protocol
         self._routes = routes
+        self._logs = logs
         self._invoker = Invoker(services, functions, Router(functions.version))
         self._fields = fields.FieldChecker()
         self._restricted = restricted
@@ -70,6 +79,7 @@ class App:
         if scope["type"] != "http":
             return
         request_id = new_request_id()
+        began = time.perf_counter()
         try:
             reply = await self._serve(scope, receive, request_id)
         except _HungUp:
@@ -82,6 +92,7 @@ class App:
                 ServiceException(f"The server failed. Its log has the reason under request id {request_id}.")
             )
         await _send(send, reply, request_id)
+        metrics.count_request(scope.get(_OPERATION, "other"), reply.status, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -89,14 +100,21 @@ class App:
         if not self._restricted:
             self._web_pages.refuse(headers)
         if path.startswith(b"/_lambent/") or path in internal.PLAIN:
+            scope[_OPERATION] = "internal"
             if self._restricted:
                 raise AccessDeniedException("Functions can reach Invoke on this endpoint, and nothing else.")
             body = await _body(receive, headers, _MAX_BODY, "this")
             return await self._routes.serve(
                 scope["method"], path.decode("latin-1"), scope["query_string"].decode("latin-1"), headers, body
             )
+        if path == b"/" and (logs_operation := target_of(headers)) is not None:
+            scope[_OPERATION] = "logs"
+            body = await _body(receive, headers, _MAX_LOGS, logs_operation)
+            return await self._logs.serve(
+                logs_operation, body, restricted=self._restricted, request_id=request_id
+            )
         match = self._protocol.match(scope["method"], path, scope["query_string"])
-        operation = match.operation
+        operation = scope[_OPERATION] = match.operation
         if self._restricted and operation not in _RESTRICTED:
             raise AccessDeniedException(
                 f"Functions can't call {operation} on this endpoint until IAM is enforced; only Invoke."
@@ -107,6 +125,8 @@ class App:
             self._fields.check(operation, params)
             _check_request_id(_header(headers, b"x-amzn-requestid"))
             trace_id = _header(headers, b"x-amzn-trace-id")
+            if tracing.active is not None:
+                trace_id = tracing.joined(trace_id, _header(headers, b"traceparent"))
             invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=trace_id)
             return _invoke_reply(invoked)
         handler = OPERATIONS.get(operation)

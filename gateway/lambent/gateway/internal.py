@@ -122,7 +122,7 @@ class Routes:
 
     async def _metrics(self, query: Query, body: bytes) -> Reply:
         kind = b"text/plain; version=0.0.4; charset=utf-8"
-        return Reply(200, [(b"content-type", kind)], metrics.exposition())
+        return Reply(200, [(b"content-type", kind)], await asyncio.to_thread(metrics.exposition))
 
     async def _parity(self, query: Query, body: bytes) -> Reply:
         return _json(parity.parity({*OPERATIONS, "Invoke"}))

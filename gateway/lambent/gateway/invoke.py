@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
 from lambent.gateway.trace import trace_of
-from lambent.kernel import lineage, metrics
+from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import function_arn, parse_function
 from lambent.kernel.errors import (
     InvalidRequestContentException,
@@ -85,6 +85,17 @@ class Invoker:
 
     async def invoke(self, params: Mapping[str, Any], *, request_id: str, trace_id: str | None) -> Invoked:
         """`params`: the input members of AWS's Invoke. Raises LambdaError."""
+        if tracing.active is None:
+            return await self._invoke(params, request_id=request_id, trace_id=trace_id)
+        return await tracing.timed(
+            f"Invoke {params['FunctionName']}",
+            trace_id or "",
+            lambda header: self._invoke(params, request_id=request_id, trace_id=header),
+            kind="server",
+            attributes={"rpc.system": "aws-api", "rpc.service": "Lambda", "aws.request_id": request_id},
+        )
+
+    async def _invoke(self, params: Mapping[str, Any], *, request_id: str, trace_id: str | None) -> Invoked:
         name, qualifier = self._named(params["FunctionName"], params.get("Qualifier"))
         function = self._functions.cached(name) or await self._functions.get(name)
         kind = params.get("InvocationType") or "RequestResponse"
@@ -168,7 +179,11 @@ class Invoker:
 
     async def _run(self, function: Function, invocation: Invocation) -> Invoked:
         dispatcher, target = self._services.dispatcher, invocation.target
-        lease = await dispatcher.acquire(function, target, holder=_HOLDER)
+        asked = dispatcher.acquire(function, target, holder=_HOLDER)
+        if tracing.active is None:
+            lease = await asked
+        else:
+            lease = await tracing.timed("acquire", invocation.trace_id, lambda _: asked)
         run = self._services.host.invoke(invocation, lease)
         # The slot is free at the report, whatever becomes of this caller.
         run.report.add_done_callback(functools.partial(_release, dispatcher, lease))

@@ -10,17 +10,17 @@ import base64
 import binascii
 import hmac
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lambent.kernel import metrics
-from lambent.kernel.errors import LambdaError
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.models import Trigger
 from lambent.kernel.ports import Clock, EventQueue, FunctionStore
 from lambent.kernel.s3_trigger import Change, Marks, matches, to_event
+from lambent.kernel.tracing import new_header
 
 _log = Log(__name__)
 _ETAG = "Seaweed-X-Amz-ETag"
@@ -81,12 +81,13 @@ class S3Events:
         """Whether every event of the change is on disk, after as much waiting as the webhook allows."""
         until = self._clock.monotonic() + PATIENCE_SECONDS
         done: set[str] = set()
+        behind: set[str] = set()
         held = False
         try:
             while True:
                 try:
-                    await self._deliver_all(change, done)
-                    return True
+                    await self._deliver_all(change, done, behind)
+                    return not behind
                 except LambdaError as failure:
                     if not held:
                         _log.warning("S3 events wait for the queue.", bucket=change.bucket, failure=failure)
@@ -97,15 +98,30 @@ class S3Events:
                     return False
                 await self._clock.sleep(_RETRY_SECONDS)
         finally:
-            if held and self._on_lost is not None:
+            if (held or behind) and self._on_lost is not None:
                 self._on_lost()
 
-    async def _deliver_all(self, change: Change, done: set[str]) -> None:
-        """`done`: triggers that have their event, from one try to the next. Raises LambdaError."""
+    async def _deliver_all(self, change: Change, done: set[str], behind: set[str]) -> None:
+        """`done`: triggers that have their event, from one try to the next; `behind`: those of them that a
+        sweep will bring it to. Raises LambdaError."""
         for trigger in await self._store.triggers():
-            if trigger.id not in done and matches(trigger, change):
+            if trigger.id in done or not matches(trigger, change):
+                continue
+            try:
                 await self._deliver(trigger, change)
-                done.add(trigger.id)
+            except EventQueueUnavailable as failure:
+                # The webhook sends little at once: whoever waits here for one function's queue keeps the
+                # events of all others. Removals leave nothing that a sweep could find, so they do wait.
+                if not failure.full or self._on_lost is None or not change.name.startswith("ObjectCreated:"):
+                    raise
+                behind.add(trigger.id)
+                if self._marks.hold_one(trigger.id):
+                    _log.warning(
+                        "A function's queue is full; a sweep brings its S3 events when it has room.",
+                        function=trigger.function,
+                        bucket=change.bucket,
+                    )
+            done.add(trigger.id)
 
     async def _deliver(self, trigger: Trigger, change: Change) -> None:
         await self._marks.load(trigger.id)
@@ -119,10 +135,8 @@ class S3Events:
             if created:  # done with: it is not for a function that gets the name later
                 self._marks.delivered(trigger.id, change)
             return
-        noise = os.urandom(20).hex()
         now = self._clock.now()
-        trace = f"Root=1-{int(now):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
-        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=trace)
+        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=new_header(now))
         await self._queue.publish(event)
         metrics.events_received.labels(metrics.function_label(function.name)).inc()
         if created:

@@ -3,9 +3,10 @@
 AWS: "X-Ray tracing header"; a caller's own is passed on, else one is made that is not sampled.
 """
 
-import os
 import re
 import time
+
+from lambent.kernel.tracing import new_header
 
 _ROOT = re.compile(r"(?:^|;)\s*root=1-[0-9a-f]{8}-[0-9a-f]{24}\s*(?:;|$)", re.IGNORECASE)
 
@@ -14,8 +15,7 @@ def trace_of(given: str | None) -> str:
     """The caller's header; a new one where there is none, or none that names a trace."""
     if given is not None and _ROOT.search(given):
         return given
-    noise = os.urandom(20).hex()
-    return f"Root=1-{int(time.time()):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
+    return new_header(time.time())
 
 
 def answered(trace: str) -> str:

@@ -174,6 +174,7 @@ class EventQueueUnavailable(ServiceException):
 
     status = 503
     certain: bool = False  # nothing was stored; else it may have been, and only the answer was lost
+    full: bool = False  # it is this function's queue alone that takes no more
 
     @property
     def code(self) -> str:

@@ -6,10 +6,12 @@ functions pass the whole header on."""
 
 import functools
 import hashlib
+import re
 
 MOST = 16
 """AWS: the invocation after so many of one function in a chain is stopped."""
 _NAME = "Lineage="
+_COUNT = re.compile("[0-9]{1,9}")  # a caller may write anything, and Python refuses to read 5,000 digits
 
 
 @functools.lru_cache(maxsize=4096)
@@ -21,13 +23,18 @@ def _counts(trace: str) -> dict[str, int]:
     for part in trace.split(";"):
         if part.startswith(_NAME):
             pairs = (entry.partition(":") for entry in part[len(_NAME) :].split("|"))
-            return {mark: int(count) for mark, _, count in pairs if count.isascii() and count.isdigit()}
+            return {mark: int(count) for mark, _, count in pairs if _COUNT.fullmatch(count)}
     return {}
 
 
 def looped(trace: str, arn: str) -> bool:
     """Whether the function of this unqualified ARN has been called MOST times in the chain already."""
     return _NAME in trace and _counts(trace).get(_mark(arn), 0) >= MOST
+
+
+def begun(trace: str) -> str:
+    """The header without its counts: the chain begins anew."""
+    return ";".join(part for part in trace.split(";") if not part.startswith(_NAME))
 
 
 def followed(trace: str, arn: str) -> str:

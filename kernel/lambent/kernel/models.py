@@ -243,10 +243,20 @@ class Report(NamedTuple):
     log_tail: bytes = b""
 
 
+class Tried(NamedTuple):
+    """How the last try of an event went that was not its last. `status`: AWS's HTTP status, 200 also for a
+    function's error; `message`: what a person should read."""
+
+    status: int | None
+    function_error: str | None
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An accepted asynchronous event. `lane` is the function's uid: a function created again under an old
-    name gets none of the old one's events. `accepted` in seconds since the epoch; `attempt` counts from 1."""
+    name gets none of the old one's events. `accepted` in seconds since the epoch; `attempt` counts from 1;
+    `tried`: None before the first try."""
 
     request_id: str
     lane: str
@@ -258,6 +268,7 @@ class Event:
     source: str = "async"
     attempt: int = 1
     due: float | None = None
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +289,33 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a function's log. `at` in milliseconds since the epoch, as CloudWatch has it."""
+    """One line of a function's log. `at` in milliseconds since the epoch, as CloudWatch has it; `id` is the
+    store's own, rises, and begins with the ms of its ingestion."""
 
     at: int
     stream: str
     message: str
+    id: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LogStreamInfo:
+    """CloudWatch: LogStream. Times in ms since the epoch; None: it has no events."""
+
+    name: str
+    created: int
+    first: int | None = None
+    last: int | None = None
+    ingested: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogGroupInfo:
+    """CloudWatch: LogGroup. `created` in ms since the epoch; `retention` in days, None: for ever."""
+
+    name: str
+    created: int
+    retention: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +340,9 @@ __all__ = [
     "Invocation",
     "LayerUse",
     "LayerVersion",
+    "LogGroupInfo",
     "LogLine",
+    "LogStreamInfo",
     "LoggingConfig",
     "Outcome",
     "RecursiveLoop",

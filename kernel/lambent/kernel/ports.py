@@ -20,7 +20,9 @@ from lambent.kernel.models import (
     FunctionVersion,
     Invocation,
     LayerVersion,
+    LogGroupInfo,
     LogLine,
+    LogStreamInfo,
     RecursiveLoop,
     Report,
     Response,
@@ -145,7 +147,8 @@ class EventQueue(Protocol):
         """The oldest items, without taking them; delayed ones follow the ready ones, with their `due`."""
 
     async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
-        """Moves dead events, all or those of one request, back to the lane as new ones; how many."""
+        """Moves dead events, all or those of one request, back to the lane as new ones; how many. Of one whose
+        run succeeded the record goes to its destination again."""
 
     async def hasten(self, lane: str, request_id: str) -> int:
         """Makes the request's events that wait for a later attempt ready now; how many."""
@@ -157,7 +160,8 @@ class EventQueue(Protocol):
         """Drops the oldest dead events beyond `keep`; how many."""
 
     async def drop_lane(self, lane: str) -> int:
-        """Forgets a deleted function's lines and all that is in them; how many events."""
+        """Forgets a deleted function's events, dead ones too; how many would have run. Its outcomes are still
+        carried to their targets: they are of what has ended."""
 
     async def sweep(self) -> int:
         """Deletes payloads that are kept outside of the broker and whose events are gone; how many."""
@@ -322,7 +326,34 @@ class LogStore(Protocol):
     ) -> tuple[Sequence[LogLine], str | None]:
         """Lines after a cursor (None: from the start), and the cursor to go on from; waits for one."""
 
-    async def delete(self, group: str) -> None: ...
+    async def delete(self, group: str) -> bool:
+        """Forgets a group and its lines; whether there was one."""
+
+    async def flush(self) -> None:
+        """Writes what waits, as far as the store takes it, so that what was appended can be read."""
+
+    async def groups(self) -> Sequence[LogGroupInfo]:
+        """By name."""
+
+    async def group(self, name: str) -> LogGroupInfo | None: ...
+
+    async def create_group(self, name: str) -> bool:
+        """False: it exists."""
+
+    async def set_retention(self, group: str, days: int | None) -> bool:
+        """Lines older than that are not shown and go; False: there is no such group."""
+
+    async def streams(self, group: str) -> Sequence[LogStreamInfo] | None:
+        """By name; None: there is no such group."""
+
+    async def create_stream(self, group: str, name: str) -> bool | None:
+        """False: it exists; None: there is no such group."""
+
+    async def delete_stream(self, group: str, name: str) -> bool | None:
+        """With its lines. False: there is none; None: there is no such group."""
+
+    async def scan(self, group: str, *, since: int, until: int) -> Sequence[LogLine]:
+        """All lines whose time is from `since` to before `until` (ms), by time and then as they came."""
 
 
 class CodeCheck(Protocol):

@@ -10,7 +10,7 @@ the last moments come twice. Removals leave nothing to list: those that the webh
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus
@@ -152,14 +152,22 @@ class Marks:
         self._marks: dict[str, _Mark] = {}
         # Until a sweep has been through, older events than the newest ones may be missing.
         self._held = True
+        self._behind: set[str] = set()  # of these alone
 
     def hold(self) -> None:
         """Something may have been lost: no mark's time moves on before `release`."""
         self._held = True
 
-    def release(self) -> None:
-        """A sweep has been through all triggers."""
+    def hold_one(self, trigger_id: str) -> bool:
+        """As `hold`, of one trigger. Whether that is news."""
+        news = trigger_id not in self._behind
+        self._behind.add(trigger_id)
+        return news
+
+    def release(self, *, behind: Collection[str] = ()) -> None:
+        """A sweep has been through all triggers but those that are `behind`."""
         self._held = False
+        self._behind = set(behind)
 
     async def load(self, trigger_id: str) -> int:
         """Reads a trigger's mark if it is not known yet; from when on (seconds since the epoch) a sweep has to
@@ -193,7 +201,7 @@ class Marks:
         for trigger_id, mark in list(self._marks.items()):
             if not mark.dirty:
                 continue
-            if not self._held:
+            if not self._held and trigger_id not in self._behind:
                 _advance(mark)
             mark.dirty = False
             try:

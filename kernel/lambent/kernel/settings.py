@@ -7,7 +7,6 @@ The toml file is the one named by `LAMBENT_CONFIG`, else `lambent.toml` in the d
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,16 +21,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lambent.kernel.redis_urls import plain_redis_url
+
 # Variables that are read elsewhere: the endpoint of the commands, the toml file's name.
 _OTHER_VARIABLES = ("LAMBENT_CONFIG", "LAMBENT_ENDPOINT")
 _KEYS = "LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SECRET_ACCESS_KEY"
 _TEST_VARIABLES = "LAMBENT_TEST_"
-# `redis+streams://` is the form of the event queue's transport; the stores take the plain one.
-_STREAMS_FORMS = (
-    (re.compile(r"^(redis\+)?streams\+(socket|unix)://"), "unix://"),
-    (re.compile(r"^(redis\+)?streams\+ssl://"), "rediss://"),
-    (re.compile(r"^(redis\+)?streams://"), "redis://"),
-)
 
 
 def default_data_dir() -> Path:
@@ -55,7 +50,13 @@ class Settings(BaseSettings):
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
     redis_url: str | None = Field(
         default=None,
-        description="Your Redis or Valkey, as redis://HOST:PORT/0; unset: one of our own in the data folder.",
+        description="Your Redis or Valkey, as redis://HOST:PORT/0, or its sentinels, as "
+        "redis+sentinel://HOST:PORT,HOST:PORT/MASTER/0; unset: one of our own in the data folder.",
+    )
+    redis_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="So many replicas must have an event before it is accepted, or a failover may lose it.",
     )
     s3: bool = Field(
         default=True,
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
     prices: Path | None = Field(
         default=None, description="Your price table for `lambent usage`; unset: AWS's of us-east-1."
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), as http://127.0.0.1:4318; needs "
+        "`lambent[otel]`. Unset: no traces.",
+    )
     uid_base: int = Field(
         default=1_500_000,
         ge=1000,
@@ -174,6 +180,14 @@ class Settings(BaseSettings):
                 or not parts.hostname
             ):
                 raise ValueError(f"{url} is not a URL with a host, as http://127.0.0.1:8000")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not a URL with a host, as http://127.0.0.1:4318")
         return value
 
     @field_validator("function_aws_secret_access_key")
@@ -246,24 +260,6 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         and not name.upper().startswith(_TEST_VARIABLES)
         and name.upper() not in (*known, *_OTHER_VARIABLES)
     ]
-
-
-def plain_redis_url(url: str) -> str:
-    """redis://, rediss:// or unix://, of any form that the event queue takes as well (`redis+streams://...`).
-    Raises ValueError for anything else; the URL, which may hold a password, is not in its message."""
-    for form, plain in _STREAMS_FORMS:
-        url = form.sub(plain, url, count=1)
-    wrong = ValueError("no URL of a Redis or Valkey, as redis://HOST:PORT/0, rediss://... or unix:///PATH")
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.path if parts.scheme == "unix" else parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an address that is none; its message may hold the password
-        raise wrong from None
-    if parts.scheme not in ("redis", "rediss", "unix") or not whole:
-        raise wrong
-    if parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
-        raise ValueError("its path must be the number of a database, as in redis://HOST:PORT/0")
-    return url
 
 
 def endpoint_urls(environment: Mapping[str, str]) -> dict[str, str]:

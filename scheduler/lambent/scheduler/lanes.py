@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from lambent.kernel import lineage, metrics
+from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError, TooManyRequestsException
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRecord
 from lambent.kernel.log import Log
-from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response
+from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response, Tried
 from lambent.kernel.ports import Clock, Delivery, Dispatcher, EnvironmentHost, EventQueue, Lease, Run
 from lambent.kernel.routing import Route
 from lambent.kernel.tasks import Tasks
@@ -34,6 +34,7 @@ from lambent.scheduler.retry import (
 
 _log = Log(__name__)
 _HOLDER = "lanes"
+_SHARE_SECONDS = 1.0
 
 Resolve = Callable[[str], Awaitable[Function | None]]
 FindRoute = Callable[[Function, str | None], Awaitable[Route | None]]
@@ -78,11 +79,13 @@ class _Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """`per_lane`: runs of one function at once; `total`: in all; `batch`: the most one read may bring."""
+    """`per_lane`: runs of one function at once; `total`: in all; `batch`: the most one read may bring;
+    `known`: lanes that are remembered though nothing is under way in them."""
 
     per_lane: int = 64
     total: int = 512
     batch: int = 256
+    known: int = 1024
 
 
 class Lanes:
@@ -126,6 +129,9 @@ class Lanes:
         self._changed = asyncio.Event()
         self._stopping = False
         self._timers: set[asyncio.Task[None]] = set()
+        self._pooled: dict[str, _Lane] = {}  # by uid, those that pause for want of a shared slot
+        self._sharing: asyncio.Task[None] | None = None
+        self._freed = 0
 
     def room(self) -> tuple[dict[str, int], int]:
         """How many more events can be taken: by lane, and of one that is not known yet."""
@@ -153,10 +159,28 @@ class Lanes:
 
     def freed(self, uid: str) -> None:
         """Slots came back to the dispatcher: a lane that was throttled may go on before its pause ends."""
+        self._freed += 1
         lane = self._lanes.get(uid)
         if lane is not None and lane.paused_until and not lane.failing:
-            lane.paused_until = 0.0
-            self._opened(lane)
+            self._end_pause(uid, lane)
+        if self._pooled and self._sharing is None and not self._stopping:
+            self._sharing = self._timer("lanes share slots", self._share())
+
+    async def _share(self) -> None:
+        """Slots of the shared pool came back: the lane that has waited longest for one may try, now and then
+        another, for they would wait out their pauses, minutes long, beside free slots."""
+        try:
+            while self._pooled:
+                uid = next(iter(self._pooled))
+                lane = self._pooled[uid]
+                lane.setbacks = max(0, lane.setbacks - 1)  # a try that fails is no reason for a longer pause
+                before = self._freed
+                self._end_pause(uid, lane)
+                await self._clock.sleep(_SHARE_SECONDS)
+                if self._freed == before:
+                    return
+        finally:
+            self._sharing = None
 
     def _opened(self, lane: _Lane) -> None:
         """To be called after whatever may give a lane room: the reader waits with what it was told before."""
@@ -166,11 +190,24 @@ class Lanes:
 
     def take(self, delivery: Delivery) -> None:
         """Runs a delivered event."""
-        lane = self._lanes.setdefault(delivery.event.lane, _Lane())
+        uid = delivery.event.lane
+        lane = self._lanes.get(uid)
+        if lane is None:
+            if len(self._lanes) >= self._limits.known:
+                self._forget_quiet()
+            lane = self._lanes[uid] = _Lane()
         lane.name = delivery.event.function
         lane.running += 1
         self._running += 1
         self._tasks.once("event", self._serve(delivery, lane, lane.era))
+
+    def _forget_quiet(self) -> None:
+        """Each read is told the room of every known lane: of those in which nothing is under way it is what an
+        unknown one has."""
+        now = self._clock.monotonic()
+        for uid, lane in list(self._lanes.items()):
+            if not lane.running and lane.paused_until <= now and not lane.setbacks:
+                del self._lanes[uid]
 
     async def _serve(self, delivery: Delivery, lane: _Lane, era: int) -> None:
         try:
@@ -210,7 +247,7 @@ class Lanes:
             refused = self._refused(event, function)
             if refused is not None:
                 return _Attempt(Result.FUNCTION_ERROR, function, target, refused=refused)
-            lease = await self._dispatcher.acquire(function, target, holder=_HOLDER)
+            lease = await self._acquire(event, function, target)
             metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
             ended = False
             try:
@@ -253,18 +290,27 @@ class Lanes:
             refused=Condition.RETRIES_EXHAUSTED,
         )
 
+    async def _acquire(self, event: Event, function: Function, target: FunctionVersion) -> Lease:
+        asked = self._dispatcher.acquire(function, target, holder=_HOLDER)
+        if tracing.active is None:
+            return await asked
+        waited: tracing.Attributes = {"faas.name": function.name, "lambent.attempt": event.attempt}
+        tracing.note("queue wait", event.trace_id, began=event.accepted, attributes=waited)
+        return await tracing.timed("acquire", event.trace_id, lambda _: asked)
+
     def _refused(self, event: Event, function: Function) -> Condition | None:
         looped = function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(
             event.trace_id, self._arn(function.name)
         )
-        if looped:
-            metrics.recursive_dropped.labels(metrics.function_label(function.name)).inc()
-        return given_up_before(
+        why = given_up_before(
             age=self._age(event),
             reserved=function.reserved_concurrency,
             looped=looped,
             limits=self._limits_of(event, function),
         )
+        if why is Condition.RECURSION_DETECTED:
+            metrics.recursive_dropped.labels(metrics.function_label(function.name)).inc()
+        return why
 
     def _age(self, event: Event) -> float:
         return max(0.0, self._clock.now() - event.accepted)
@@ -337,9 +383,12 @@ class Lanes:
             )
         if decision.action in (Action.AGAIN, Action.LATER):
             if decision.action is Action.LATER:
-                self._pause(lane, decision.wait)
+                self._pause(event.lane, lane, decision.wait, pooled=_pooled(attempt))
             due = self._clock.now() + decision.wait
-            await self._queue.replace(delivery, [replace(event, attempt=decision.attempt, due=due)])
+            ending = self._ending(event, decision, attempt)  # said, should the event get too old meanwhile
+            tried = Tried(ending.status, ending.function_error, ending.message)
+            again = replace(event, attempt=decision.attempt, due=due, tried=tried)
+            await self._queue.replace(delivery, [again])
             return
         items: list[Item] = []
         if decision.action is Action.DROP:
@@ -363,6 +412,9 @@ class Lanes:
             response=response.payload if response is not None else None,
             message=attempt.message,
         )
+        if attempt.refused is not None and attempt.status is None and event.tried is not None:
+            status, error, message = event.tried
+            return ending._replace(status=status, function_error=error, message=message)
         # A dead event is kept without the answer, but not without a word.
         return ending._replace(message=error_message(ending)) if ending.function_error else ending
 
@@ -409,12 +461,20 @@ class Lanes:
             targets=targets,
         )
 
-    def _pause(self, lane: _Lane, seconds: float) -> None:
+    def _pause(self, uid: str, lane: _Lane, seconds: float, *, pooled: bool) -> None:
         until = self._clock.monotonic() + seconds
         if until > lane.paused_until:
             lane.paused_until = until
+            self._pooled.pop(uid, None)
+            if pooled:
+                self._pooled[uid] = lane
             if not self._stopping:
-                self._timer("lane pause", self._end_pause(lane, until, seconds))
+                self._timer("lane pause", self._pause_over(uid, lane, until, seconds))
+
+    def _end_pause(self, uid: str, lane: _Lane) -> None:
+        lane.paused_until = 0.0
+        self._pooled.pop(uid, None)
+        self._opened(lane)
 
     def _timer(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         timer = self._tasks.once(name, work)
@@ -422,8 +482,13 @@ class Lanes:
         timer.add_done_callback(self._timers.discard)
         return timer
 
-    async def _end_pause(self, lane: _Lane, until: float, seconds: float) -> None:
+    async def _pause_over(self, uid: str, lane: _Lane, until: float, seconds: float) -> None:
         await self._clock.sleep(seconds)
         if lane.paused_until == until:
-            lane.paused_until = 0.0
-            self._opened(lane)
+            self._end_pause(uid, lane)
+
+
+def _pooled(attempt: _Attempt) -> bool:
+    """Whether it was throttled for want of a slot that functions share."""
+    function = attempt.function
+    return attempt.result is Result.THROTTLED and function is not None and function.reserved_concurrency is None

@@ -6,10 +6,11 @@ counted, said once, and shown to operators. What it has not taken after a day, o
 dead event, which is kept."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lambent.kernel import metrics
+from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.events import DeadEvent, FailingTarget, OutcomeRecord
 from lambent.kernel.log import Log
@@ -21,6 +22,8 @@ from lambent.scheduler.retry import backoff
 
 _log = Log(__name__)
 MAX_AGE = 86_400.0
+_BUSY_SECONDS = 1.0
+_UNTRIED_SECONDS = 60.0  # longer than a try takes
 
 
 @dataclass(slots=True)
@@ -36,8 +39,8 @@ class _TargetState:
 
 class Outcomes:
     """`senders` by kind of target. `total`: sent at once in all; `per_lane`: of one function, so that a slow
-    target of one takes nobody else's turn. `max_age`: seconds until an outcome that nobody takes is given up.
-    The feed calls `room`, `take` and `stop`."""
+    target of one takes nobody else's turn; `per_target`: to one target, of all functions. `max_age`: seconds
+    until an outcome that nobody takes is given up. The feed calls `room`, `take` and `stop`."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Outcomes:
         tasks: Tasks,
         total: int = 32,
         per_lane: int = 4,
+        per_target: int = 16,
         max_age: float = MAX_AGE,
     ) -> None:
         self._queue = queue
@@ -56,10 +60,12 @@ class Outcomes:
         self._tasks = tasks
         self._total = total
         self._per_lane = per_lane
+        self._per_target = per_target
         self._max_age = max_age
         self._running: dict[str, int] = {}
         self._count = 0
         self._full = False
+        self._sending: Counter[str] = Counter()  # by target
         self._failing: dict[str, _TargetState] = {}
         self._changed = asyncio.Event()
         self._stopping = False
@@ -72,7 +78,11 @@ class Outcomes:
         return {lane: max(0, each - count) for lane, count in self._running.items()}, each
 
     def failing(self) -> Sequence[FailingTarget]:
-        """The targets that do not take what they are sent, the longest first."""
+        """The targets that do not take what they are sent, the longest first. One that nothing has tried for a
+        while is forgotten: what was on its way there was purged, or given up."""
+        now = self._clock.monotonic()
+        for arn in [arn for arn, state in self._failing.items() if state.until + _UNTRIED_SECONDS < now]:
+            del self._failing[arn]
         rows = [FailingTarget(arn, s.since, s.failures, s.error) for arn, s in self._failing.items()]
         return sorted(rows, key=lambda row: row.since)
 
@@ -110,18 +120,33 @@ class Outcomes:
                 self._queue.wake()
 
     async def _carry(self, delivery: Delivery, record: OutcomeRecord) -> None:
-        state = self._failing.get(record.target)
-        if state is not None and state.until > self._clock.monotonic() and not self._too_old(record):
-            await self._later(delivery, record, state)
+        wait = self._wait(record)
+        if wait > 0:
+            await self._later(delivery, record, wait)
             return
+        self._sending[record.target] += 1
         try:
             await self._send(record)
         except DeliveryFailed as failure:
             await self._failed(delivery, record, failure)
             return
+        finally:
+            self._sending[record.target] -= 1
+            if not self._sending[record.target]:
+                del self._sending[record.target]
         if self._failing.pop(record.target, None) is not None:
             _log.info("A target of outcomes takes them again.", target=record.target)
         await self._queue.ack([delivery])
+
+    def _wait(self, record: OutcomeRecord) -> float:
+        """Seconds until it may be tried; 0: now. A target that has failed gets one at a time, and none for a
+        while; one that may hang gets not all places, for each of them is taken until its time is out."""
+        state = self._failing.get(record.target)
+        left = state.until - self._clock.monotonic() if state is not None else 0.0
+        if left > 0 and not self._too_old(record):
+            return left
+        most = self._per_target if state is None else 1
+        return _BUSY_SECONDS if self._sending[record.target] >= most else 0.0
 
     async def _send(self, record: OutcomeRecord) -> None:
         target = parse_target(record.target)
@@ -129,7 +154,13 @@ class Outcomes:
         if target is None or sender is None:
             raise DeliveryFailed(f"{record.target} is no target that this server can send to.", final=True)
         try:
-            await sender(record, target)
+            await tracing.timed(
+                f"deliver to {target.kind.value}",
+                record.event.trace_id,
+                lambda header: sender(_under(record, header), target),
+                kind="producer",
+                attributes={"faas.name": record.event.function, "lambent.target": record.target},
+            )
         except DeliveryFailed:
             raise
         except Exception as defect:
@@ -164,11 +195,18 @@ class Outcomes:
             state.failures += 1
             state.until = self._clock.monotonic() + backoff(state.failures)
         state.error = failure.message
-        await self._later(delivery, replace(record, tries=record.tries + 1), state)
-
-    async def _later(self, delivery: Delivery, record: OutcomeRecord, state: _TargetState) -> None:
         wait = max(0.0, state.until - self._clock.monotonic())
+        await self._later(delivery, replace(record, tries=record.tries + 1), wait)
+
+    async def _later(self, delivery: Delivery, record: OutcomeRecord, wait: float) -> None:
         await self._queue.replace(delivery, [replace(record, due=self._clock.now() + wait)])
 
     def _too_old(self, record: OutcomeRecord) -> bool:
         return self._clock.now() - record.ending.at >= self._max_age
+
+
+def _under(record: OutcomeRecord, header: str) -> OutcomeRecord:
+    """The record whose target goes on with this trace header."""
+    if header == record.event.trace_id:
+        return record
+    return replace(record, event=replace(record.event, trace_id=header))

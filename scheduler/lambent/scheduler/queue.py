@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from lambent.kernel.clock import SystemClock
-from lambent.kernel.errors import EventQueueUnavailable, LambdaError
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ResourceNotFoundException
 from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event
@@ -19,24 +19,30 @@ from lambent.kernel.ports import BlobStore, Clock, Delivery
 from lambent.scheduler import queue_operations as operations
 from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, line_of, read
 from lambent.scheduler.queue_consumer import Consumer
-from lambent.scheduler.queue_durability import Durability, probe
+from lambent.scheduler.queue_durability import Durability, least, probe, with_failover
 from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
 from lambent.scheduler.queue_operations import prepared
 from lambent.scheduler.queue_writer import Job, Writer
+from lambent.scheduler.retry import record_is_missing
 from lambent.scheduler.spill import Spill
+from lambent.scheduler.transport.places import is_group
 from lambent.scheduler.transport.streams import Channel, Replacement, close_channel, open_channel
 from lambent.scheduler.transport.wire import SERVER_ERRORS
 
 _log = Log(__name__)
+_DISK_SECONDS = (0.1, 2.0)  # between tries to write a payload: the first wait and the longest
+_UNREAD_SECONDS = 5.0  # until an event comes again whose payload could not be read
 _T = TypeVar("_T")
 
 
 class KombuEventQueue:
-    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`). `consumer_name`: this
+    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`), of
+    sentinels or of a cluster. `consumer_name`: this
     scheduler's, unique among those alive and the same after its restart, so that what it ran comes back at
     once. `blobs`: where large payloads go. `shards`: slices of the key space; the first start's number stays.
     `claim_idle`: seconds until a dead consumer's events are taken over. `max_events`: of a lane, beyond which
-    it takes no more (0: any number). `start` before use, in a running loop; `close` at the end."""
+    it takes no more (0: any number). `replicas`: that must have an event before it is accepted. `start` before
+    use, in a running loop; `close` at the end."""
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class KombuEventQueue:
         claim_idle: float = 30.0,
         max_batch: int = 256,
         max_events: int = 0,
+        replicas: int = 0,
         timeout: float = 3.0,
         clock: Clock | None = None,
     ) -> None:
@@ -61,6 +68,7 @@ class KombuEventQueue:
             "claim_idle": claim_idle,
             "socket_timeout": timeout,
             "max_length": max_events,
+            "replicas": replicas,
         }
         self._durability: Durability | None = None
         self._started = False
@@ -92,7 +100,8 @@ class KombuEventQueue:
     def _writing_channel(self) -> Channel:
         """In the writer's thread, at each new connection: a failover may bring a server with other settings."""
         channel = open_channel(self._url, **self._options)
-        found = probe(channel.wire.run)
+        found = least([probe(server.run) for server in channel.wire.servers()])
+        found = with_failover(found, fails_over=is_group(self._url), replicas=channel.replicas)
         if self._durability is None or found.text != self._durability.text:
             (_log.info if found.durable else _log.warning)("Durability of accepted events.", how=found.text)
         self._durability = found
@@ -150,11 +159,16 @@ class KombuEventQueue:
             encoded = read(message.body)
             inside = None if encoded.blob is None else await self._spill.read(encoded.blob)
             item = decode(encoded, lane=named[1], line=named[0], rest=inside)
-        except (UnreadableEvent, LambdaError) as error:
+        except (UnreadableEvent, ResourceNotFoundException) as error:
             _log.error(
                 "An event cannot be read; it is set aside.", queue=queue, why=str(error), line=UNREADABLE
             )
             self._set_aside(message)
+            return None
+        except LambdaError as failure:
+            # The disk's trouble may pass (too many open files, say), so the event must not be set aside for it.
+            _log.warning("An event's payload cannot be read; it comes later.", queue=queue, why=failure.message)
+            self._put_back(message)
             return None
         self._delivered[tag] = (message.properties.get("first_put", ""), encoded.blob)
         outcome = item if isinstance(item, OutcomeRecord) else None
@@ -178,6 +192,15 @@ class KombuEventQueue:
         job.future.add_done_callback(_log_failure)
         self._writer.put(job)
 
+    def _put_back(self, message: Any) -> None:
+        """The message itself, a little later, in its own place."""
+        tag: str = message.delivery_tag
+        first = message.properties.get("first_put", "")
+        again = Replacement(tag.rpartition("|")[0], prepared(message.body), int(_UNREAD_SECONDS * 1000), first)
+        job = Job(self._future(), replace=(tag, [again]), persist=True)
+        job.future.add_done_callback(_log_failure)
+        self._writer.put(job)
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Waits out an outage: returns when they are gone, raises EventQueueUnavailable only at `close`."""
         if not deliveries:
@@ -188,31 +211,64 @@ class KombuEventQueue:
         await self._drop([blob for blob in blobs if blob is not None])
 
     async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
-        """Waits out an outage, as `ack`; but for payloads that the disk does not take, which raise
-        EventQueueUnavailable with nothing done."""
+        """Waits out an outage, and a disk that does not take payloads, as `ack`: what has run must not run
+        again for it, and handed to nobody it would lie in flight for ever."""
         first, blob = self._delivered.get(delivery.tag, ("", None))
         first = first or str(int(delivery.event.accepted * 1000))
-        reused, made, messages = False, list[str](), list[Replacement]()
-        for item in items:
-            if isinstance(item, DeadEvent):
-                item = replace(item, ending=item.ending._replace(response=None))
-            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
-            if blob is not None and same and delivery.outcome is None and not reused:
-                name: str | None = blob
-                reused = True
-                await self._spill.again(blob)
-            else:
-                name = await self._keep(item)
-                made += [name] if name is not None else []
+        named, made = await self._named(delivery, blob, items)
+        messages: list[Replacement] = []
+        for item, name in named:
             stays = line_of(item) is (Line.OUTCOMES if delivery.outcome is not None else Line.LANE)
             messages.append(self._replacement(delivery, item, name, first if stays else ""))
         job = Job(self._future(), replace=(delivery.tag, messages), persist=True)
         if await self._put(job):
             self._delivered.pop(delivery.tag, None)
+            reused = any(name == blob for _, name in named)
             await self._drop([blob] if blob is not None and not reused else [])
-        else:  # it was gone: another consumer has ended it
+        else:  # it was gone: another consumer has ended it, or an earlier try of this did it
             self._delivered.pop(delivery.tag, None)
-            await self._drop(made)
+            await self._drop([] if job.repeated else made)
+
+    async def _named(
+        self, delivery: Delivery, blob: str | None, items: Sequence[Item]
+    ) -> tuple[list[tuple[Item, str | None]], list[str]]:
+        """The items with the blobs of their payloads, and which of these are new. Tries until the disk takes
+        them; raises EventQueueUnavailable at `close`."""
+        wait = _DISK_SECONDS[0]
+        while True:
+            made: list[str] = []
+            try:
+                return await self._spilled(delivery, blob, items, made), made
+            except LambdaError as failure:
+                await self._drop(made)  # all anew then: the sweep deletes what lies unnamed for long
+                if not self._started:
+                    raise EventQueueUnavailable(f"The queue is closing, and {failure.message}") from failure
+                if wait == _DISK_SECONDS[0]:
+                    _log.warning(
+                        "The disk does not take an event's payload; trying again.",
+                        request_id=delivery.event.request_id,
+                        why=failure.message,
+                    )
+            await self._clock.sleep(wait)
+            wait = min(2 * wait, _DISK_SECONDS[1])
+
+    async def _spilled(
+        self, delivery: Delivery, blob: str | None, items: Sequence[Item], made: list[str]
+    ) -> list[tuple[Item, str | None]]:
+        """Fills `made`, so that it says also what was written before a failure. Raises LambdaError."""
+        reused, named = False, list[tuple[Item, str | None]]()
+        for item in items:
+            if isinstance(item, DeadEvent) and not record_is_missing(item):
+                item = replace(item, ending=item.ending._replace(response=None))
+            if blob is not None and not reused and _same_payloads(item, delivery):
+                reused = True
+                await self._spill.again(blob)
+                named.append((item, blob))
+                continue
+            name = await self._spill.keep(item)
+            made += [name] if name is not None else []
+            named.append((item, name))
+        return named
 
     def _replacement(self, delivery: Delivery, item: Item, blob: str | None, first_put: str) -> Replacement:
         due = None if isinstance(item, DeadEvent) else item.due
@@ -265,7 +321,7 @@ class KombuEventQueue:
         for one in found:
             if one.encoded.blob is not None:
                 await self._spill.again(one.encoded.blob)
-        return await self._beside(lambda channel: operations.redrive(channel, lane, found))
+        return await self._beside(lambda channel: operations.redrive(channel, lane, found, self._clock.now()))
 
     async def hasten(self, lane: str, request_id: str) -> int:
         return await self._beside(lambda channel: operations.hasten(channel, lane, request_id))
@@ -312,6 +368,17 @@ class KombuEventQueue:
     @staticmethod
     def _future() -> "asyncio.Future[Any]":
         return asyncio.get_running_loop().create_future()
+
+
+def _same_payloads(item: Item, delivery: Delivery) -> bool:
+    """Whether the delivered one's blob is right for the item: a target may be down for a day, and what waits
+    for it must not be written anew each time."""
+    if event_of(item).payload is not delivery.event.payload:
+        return False
+    if isinstance(item, OutcomeRecord):
+        before = delivery.outcome
+        return before is not None and item.ending.response is before.ending.response
+    return delivery.outcome is None
 
 
 def _log_failure(future: "asyncio.Future[Any]") -> None:

@@ -13,7 +13,7 @@ import struct
 from typing import Any, NamedTuple
 
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, Line, OutcomeRecord
-from lambent.kernel.models import Event
+from lambent.kernel.models import Event, Tried
 
 SCHEMA = 1
 _PREFIX = struct.Struct(">BI")
@@ -36,13 +36,14 @@ def event_of(item: Item) -> Event:
     return item if isinstance(item, Event) else item.event
 
 
-def encode(item: Item, *, blob: str | None = None) -> bytes:
+def encode(item: Item, *, blob: str | None = None, length: int | None = None) -> bytes:
     """An item without its lane, its line and its due time: the queue it lies in says the ones, the delay was
-    the other. With a `blob` the rest is not in it: put `rest(item)` there first."""
+    the other. With a `blob` the rest is not in it: put `rest(item)` there first. `length`: of the event's
+    payload, where only the blob has it."""
     header = _event(event_of(item))
     if not isinstance(item, Event):
         header["e"] = _ending(item.ending)
-        header["p"] = len(item.event.payload)
+        header["p"] = len(item.event.payload) if length is None else length
     if isinstance(item, OutcomeRecord):
         header |= {"to": item.target, "dl": item.dead_letter, "tries": item.tries}
     elif isinstance(item, DeadEvent):
@@ -77,6 +78,8 @@ def _event(event: Event) -> dict[str, Any]:
         header["s"] = event.source
     if event.attempt != 1:
         header["n"] = event.attempt
+    if event.tried is not None:
+        header["l"] = event.tried
     return header
 
 
@@ -147,6 +150,7 @@ def _decode_event(header: dict[str, Any], payload: bytes, lane: str) -> Event:
         trace_id=header.get("t", ""),
         source=header.get("s", "async"),
         attempt=header.get("n", 1),
+        tried=Tried(*header["l"]) if "l" in header else None,
     )
 
 

@@ -2,7 +2,7 @@
 more to us than it does to its disk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Run = Callable[[Sequence[tuple[Any, ...]]], list[Any]]
@@ -32,6 +32,25 @@ def probe(run: Run) -> Durability:
     fsync = _value(appendfsync)
     waitaof = not isinstance(command, Exception) and bool(command) and command[0] is not None
     return judge(aof=aof, fsync=fsync, waitaof=waitaof, policy=_value(policy))
+
+
+def least(found: Sequence[Durability]) -> Durability:
+    """Of several servers that hold the events together: as safe as the least safe one. Pure."""
+    worst = min(found, key=lambda each: each.durable)
+    return replace(worst, waitaof=any(each.waitaof for each in found))
+
+
+def with_failover(found: Durability, *, fails_over: bool, replicas: int) -> Durability:
+    """With what a failover does to it. `replicas`: that confirm each event. Pure."""
+    if not fails_over or not found.durable:
+        return found
+    if replicas:
+        return replace(found, text=f"{found.text.rstrip('.')}, and with {replicas} replica(s).")
+    return replace(
+        found,
+        durable=False,
+        text="at risk: a failover loses accepted events that no replica had yet. Set LAMBENT_REDIS_REPLICAS=1.",
+    )
 
 
 def judge(*, aof: bool | None, fsync: str | None, waitaof: bool, policy: str | None) -> Durability:

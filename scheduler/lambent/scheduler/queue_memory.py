@@ -13,6 +13,7 @@ from lambent.kernel.events import DeadEvent, Item, LaneDepth, Line, OutcomeRecor
 from lambent.kernel.models import Event
 from lambent.kernel.ports import Clock, Delivery
 from lambent.scheduler.queue_codec import event_of, line_of
+from lambent.scheduler.retry import redriven
 
 
 class _Entry(NamedTuple):
@@ -67,7 +68,7 @@ class MemoryEventQueue:
             refusal = EventQueueUnavailable(
                 f"The event was not accepted: the function's queue is full ({there})."
             )
-            refusal.certain = True
+            refusal.certain = refusal.full = True
             raise refusal
         self._add(event, self._clock.now())
 
@@ -178,8 +179,9 @@ class MemoryEventQueue:
             if request_id is None or event_of(entry.item).request_id == request_id
         ][:limit]
         for tag in chosen:
-            entry = queue.ready.pop(tag)
-            self._add(replace(event_of(entry.item), attempt=1), self._clock.now())
+            dead = queue.ready.pop(tag).item
+            assert isinstance(dead, DeadEvent)
+            self._add(redriven(dead, self._clock.now()), self._clock.now())
         self._forget_if_empty((Line.DEAD, lane))
         return len(chosen)
 
@@ -209,8 +211,8 @@ class MemoryEventQueue:
         return gone
 
     async def drop_lane(self, lane: str) -> int:
-        dropped = [self._queues.pop((line, lane), _Queue()) for line in Line]
-        return len(dropped[0])
+        self._queues.pop((Line.DEAD, lane), None)
+        return len(self._queues.pop((Line.LANE, lane), _Queue()))
 
     async def sweep(self) -> int:
         return 0

@@ -3,12 +3,12 @@ channel of its own connection, so that a long look holds up no publish; they may
 raises."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from lambent.kernel.events import LaneDepth, Line
-from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, read
+from lambent.kernel.events import DeadEvent, LaneDepth, Line
+from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, line_of, read
 from lambent.scheduler.queue_names import parse_queue, queue_of
+from lambent.scheduler.retry import redriven
 from lambent.scheduler.transport.streams import Channel, Replacement
 
 CONTENT_TYPE = "application/x-lambent-event"
@@ -111,15 +111,19 @@ def dead(channel: Channel, lane: str, limit: int, request_id: str | None) -> lis
     return found
 
 
-def redrive(channel: Channel, lane: str, found: Sequence[Found]) -> int:
-    """Moves dead events to the lane, as new ones; how many were still there. A spilled payload stays where it
-    is."""
-    queue, moved = queue_of(Line.LANE, lane), 0
+def redrive(channel: Channel, lane: str, found: Sequence[Found], now: float) -> int:
+    """Moves dead events to where `retry.redriven` says; how many were still there. A spilled payload stays
+    where it is."""
+    moved = 0
     for start in range(0, len(found), _PAGE):
         moves = []
         for tag, encoded in found[start : start + _PAGE]:
-            event = replace(event_of(decode(encoded, lane=lane, line=Line.DEAD)), attempt=1)
-            moves.append((tag, [Replacement(queue, prepared(encode(event, blob=encoded.blob)))]))
+            dead = decode(encoded, lane=lane, line=Line.DEAD)
+            assert isinstance(dead, DeadEvent)
+            item = redriven(dead, now)
+            length = None if encoded.blob is None else encoded.header["p"]
+            body = encode(item, blob=encoded.blob, length=length)
+            moves.append((tag, [Replacement(queue_of(line_of(item), lane), prepared(body))]))
         moved += sum(channel.replace_many(moves))
     return moved
 
@@ -136,20 +140,27 @@ def trim(channel: Channel, lane: str, keep: int) -> tuple[int, list[str]]:
     queue = queue_of(Line.DEAD, lane)
     length, _, _, _ = channel.stats([queue])[queue]
     dropped, blobs = 0, list[str]()
-    while length - dropped > keep:
-        messages = channel.peek(queue, min(_PAGE, length - dropped - keep))
+    while length > keep:
+        messages = channel.peek(queue, min(_PAGE, length - keep))
         if not messages:
             break
-        blobs += [encoded.blob for _, encoded in _readable(messages) if encoded.blob is not None]
-        channel.ack_many([message.delivery_tag for message in messages])
-        dropped += len(messages)
+        tags = [message.delivery_tag for message in messages]
+        # By nothing, for the answers: one that a redrive has just taken still needs its blob.
+        answers = channel.replace_many([(tag, []) for tag in tags])
+        gone = {tag for tag, was in zip(tags, answers, strict=True) if was}
+        blobs += [
+            encoded.blob
+            for message, encoded in _readable(messages)
+            if encoded.blob is not None and message.delivery_tag in gone
+        ]
+        dropped += len(gone)
+        length -= len(messages)
     return dropped, blobs
 
 
 def drop(channel: Channel, lane: str) -> int:
-    """Deletes the three queues; how many events were on the lane."""
+    """Deletes the queues of what would run; how many events were on the lane."""
     dropped = channel.delete_queue(queue_of(Line.LANE, lane))
-    channel.delete_queue(queue_of(Line.OUTCOMES, lane))
     channel.delete_queue(queue_of(Line.DEAD, lane))
     return dropped
 

@@ -19,6 +19,8 @@ _SWEEP_SECONDS = 3600.0
 _PAGE = 200
 _GAUGES = {
     "depth": metrics.queue_depth,
+    "in_flight": metrics.queue_in_flight,
+    "delayed": metrics.queue_delayed,
     "age": metrics.queue_age,
     "outcomes": metrics.queue_outcomes,
     "dead": metrics.queue_dead,
@@ -33,6 +35,11 @@ async def lane_names(store: FunctionStore, depths: Sequence[LaneDepth]) -> dict[
         names |= {row.uid: row.name for row in rows if row.uid in names}
         after = rows[-1].name
     return names
+
+
+def _only_dead(depth: LaneDepth) -> bool:
+    """Nothing of it is read any more, and nobody can name its function to purge it."""
+    return depth.dead > 0 and not (depth.ready or depth.in_flight or depth.delayed or depth.outcomes)
 
 
 class QueueUpkeep:
@@ -68,7 +75,13 @@ class QueueUpkeep:
             if any(depth.lane not in self._names for depth in depths):
                 self._names = await lane_names(self._store, depths)
             for depth in depths:
-                if depth.dead > self._keep_dead:
+                if self._names.get(depth.lane) is None and _only_dead(depth):
+                    # The server was down when the function was deleted, or a target took none of its outcomes.
+                    await self._queue.drop_lane(depth.lane)
+                    _log.warning(
+                        "Dropped given-up events of a deleted function.", lane=depth.lane, events=depth.dead
+                    )
+                elif depth.dead > self._keep_dead:
                     await self._trim(depth)
         except LambdaError as failure:
             _log.debug("The queue cannot be looked at.", why=failure.message)
@@ -95,10 +108,12 @@ class QueueUpkeep:
                 continue  # its function is deleted
             numbers = shown.setdefault(metrics.function_label(name), dict.fromkeys(_GAUGES, 0.0))
             numbers["depth"] += depth.ready + depth.in_flight + depth.delayed
+            numbers["in_flight"] += depth.in_flight
+            numbers["delayed"] += depth.delayed
             numbers["age"] = max(numbers["age"], depth.oldest_age or 0.0)
             numbers["outcomes"] += depth.outcomes
             numbers["dead"] += depth.dead
-        for label in self._shown.keys() - shown.keys():
+        for label in filter(metrics.has_series, self._shown.keys() - shown.keys()):
             shown[label] = dict.fromkeys(_GAUGES, 0.0)
         for label, numbers in shown.items():
             for what, value in numbers.items():

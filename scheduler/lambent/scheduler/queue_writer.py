@@ -43,6 +43,7 @@ class Job:
     ack: Sequence[str] | None = None
     replace: tuple[str, Sequence[Replacement]] | None = None
     persist: bool = False
+    repeated: bool = False  # an earlier try failed, and may have been done all the same
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -212,6 +213,7 @@ class Writer:
     def _repeat_or_refuse(self, jobs: list[Job], error: Exception, outcomes: list[Outcome]) -> None:
         for job in jobs:
             if job.persist and not self._stopping:
+                job.repeated = True
                 self._again.append(job)
             else:
                 outcomes.append((job, None, _refusal(error)))
@@ -271,6 +273,7 @@ def _refusal(error: Exception) -> EventQueueUnavailable:
     text = str(error)
     if text.startswith("FULL "):
         refusal = _refused(f"the function's queue is full ({text[5:]})")
+        refusal.full = True
     else:
         refusal = _refused(f"the event queue's server failed ({text})")
         # A clear answer to the step itself; after a lost connection or a missed fsync it may lie there all

@@ -6,10 +6,11 @@ system error (5xx) returns the event to the queue without counting an attempt, w
 min; an event older than MaximumEventAgeInSeconds is given up, whatever it waited for; so is one of a function
 whose reserved concurrency is 0, at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from lambent.kernel.events import Condition
+from lambent.kernel import lineage
+from lambent.kernel.events import Condition, DeadEvent, Item, OutcomeRecord
 from lambent.kernel.models import EventInvokeConfig
 
 MAX_RETRIES = 2
@@ -78,6 +79,21 @@ def given_up_before(*, age: float, reserved: int | None, looped: bool, limits: R
     if age >= limits.max_age:
         return Condition.EVENT_AGE_EXCEEDED
     return Condition.RECURSION_DETECTED if looped else None
+
+
+def record_is_missing(dead: DeadEvent) -> bool:
+    """Whether all that is left to do is to tell a destination of its success."""
+    return dead.ending.condition is Condition.SUCCESS and dead.target is not None
+
+
+def redriven(dead: DeadEvent, now: float) -> Item:
+    """What an operator's redrive makes of a dead event: a new event, whose age, attempts and chain of calls
+    begin now, or it would be given up again for them. One whose run succeeded, and whose destination did not
+    take the record, must not run again: the record is sent once more."""
+    if record_is_missing(dead) and dead.target is not None:
+        return OutcomeRecord(dead.event, dead.ending, dead.target, dead_letter=False)
+    trace = lineage.begun(dead.event.trace_id)
+    return replace(dead.event, accepted=now, attempt=1, tried=None, due=None, trace_id=trace)
 
 
 def decide(result: Result, *, attempt: int, setbacks: int, age: float, limits: RetryLimits) -> Decision:

@@ -19,28 +19,21 @@ from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import (
     FunctionVersion,
     Invocation,
-    LogLine,
     Outcome,
     Report,
 )
 from lambent.kernel.ports import Lease
+from lambent.kernel.store.memory_logs import MemoryLogs
 from lambent.kernel.tasks import Tasks
 
 
-class Logs:
+class Logs(MemoryLogs):
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[str] = []
 
     def append(self, group: str, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         self.lines += [text for _, text in lines]
-
-    async def read(
-        self, group: str, *, after: str | None, limit: int, wait: float = 0
-    ) -> tuple[Sequence[LogLine], str | None]:
-        raise AssertionError("not used")
-
-    async def delete(self, group: str) -> None:
-        raise AssertionError("not used")
 
 
 class Owner:

@@ -9,7 +9,7 @@ import pytest
 from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 from running import zipped
 
-from lambent.executor.drivers.base import EnvironmentSpec, Exit, Sandbox
+from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, Sandbox
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host, HostConfig
 from lambent.executor.meter import Meter
@@ -30,6 +30,7 @@ class PlayedDriver:
         self.started: asyncio.Queue[FakeSandbox] = asyncio.Queue()
         self.sandboxes: list[FakeSandbox] = []
         self.failure: Exception | None = None
+        self.places = 100
         self.closed = False
 
     async def open(self) -> None: ...
@@ -37,6 +38,8 @@ class PlayedDriver:
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
         if self.failure is not None:
             raise self.failure
+        if sum(not sandbox.disposed for sandbox in self.sandboxes) >= self.places:
+            raise NoRoom("no room for 512 MB of /tmp")
         sandbox = FakeSandbox()
         self.sandboxes.append(sandbox)
         self.started.put_nowait(sandbox)
@@ -220,6 +223,28 @@ async def test_under_memory_pressure_the_idle_environment_of_another_function_go
     await stage.finish(await stage.runtime())
     await other.report
     assert stage.driver.sandboxes[0].exited.done()
+
+
+async def test_where_the_host_has_no_room_the_idle_environment_of_another_function_goes(made: Make) -> None:
+    stage = await made()
+    stage.driver.places = 2
+    for uid in ("first", "second", "other"):
+        execution = stage.invoke(replace(stage.target, uid=uid))
+        await stage.finish(await stage.runtime())
+        await execution.report
+    assert [sandbox.disposed for sandbox in stage.driver.sandboxes] == [True, False, False]
+
+
+async def test_no_room_and_nothing_idle_is_an_error_that_says_so(made: Make) -> None:
+    stage = await made()
+    stage.driver.places = 1
+    running = stage.invoke()
+    await stage.runtime()
+    refused = stage.invoke(replace(stage.target, uid="other"))
+    with pytest.raises(ServiceException, match="no room for 512 MB of /tmp") as failure:
+        await refused.response
+    assert failure.value.code == "ServiceException"
+    assert not running.report.done()
 
 
 async def test_no_memory_and_nothing_idle_is_a_throttle_that_says_so(made: Make) -> None:

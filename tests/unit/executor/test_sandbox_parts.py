@@ -99,7 +99,7 @@ def test_usage_counts_children_and_forgets_the_dead() -> None:
         process.stdin.close()
         process.wait()
         assert usage.memory_of([process.pid, -1]) == 0
-        assert usage.cpu_us_of([process.pid]) == 0
+        assert usage.used_by([process.pid])[1] == 0
 
 
 def test_a_host_without_groups_says_what_does_not_hold_and_what_to_do() -> None:

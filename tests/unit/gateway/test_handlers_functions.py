@@ -12,6 +12,7 @@ import pytest
 from handler_world import NOT_A_ZIP, World
 
 from lambent.gateway.fields import this_architecture
+from lambent.kernel import metrics
 from lambent.kernel.errors import (
     AccessDeniedException,
     CodeStorageExceededException,
@@ -404,13 +405,20 @@ async def test_a_marker_that_is_not_ours_is_refused(world: World, marker: str) -
         await world.call("ListFunctions", Marker=marker)
 
 
-async def test_a_deletion_stops_environments_and_drops_waiting_events(world: World) -> None:
+async def test_a_deletion_stops_environments_and_drops_waiting_events(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     await world.active()
+    world.queue.waiting = 3
+    counter = metrics.events_dropped.labels(metrics.function_label("my-fn"))
+    before = counter._value.get()
     uid = (await world.stored()).uid
     assert await world.call("DeleteFunction", FunctionName="my-fn") == {"StatusCode": 204}
     assert await world.store.get("my-fn") is None
     assert world.host.stopped[-1] == (uid, None, None)
     assert world.queue.dropped == [uid]
+    assert counter._value.get() == before + 3
+    assert "A deleted function's events were dropped." in caplog.text
 
 
 async def test_a_deletion_of_nothing_is_not_found(world: World) -> None:

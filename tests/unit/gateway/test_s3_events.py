@@ -28,10 +28,15 @@ class Queue:
         self.events: list[Event] = []
         self.down = False
         self.room: int | None = None
+        self.full = ""
 
     async def publish(self, event: Event) -> None:
         if self.down or self.room == 0:
             raise EventQueueUnavailable()
+        if event.function == self.full:
+            refusal = EventQueueUnavailable()
+            refusal.full = True
+            raise refusal
         if self.room is not None:
             self.room -= 1
         self.events.append(event)
@@ -173,6 +178,34 @@ async def test_a_queue_that_stays_down_is_503_in_the_end_and_asks_for_a_sweep(wo
 
     assert await answer == 503
     assert world.lost == 1
+
+
+async def test_a_function_whose_queue_is_full_holds_up_no_other_and_is_left_to_the_sweep(world: World) -> None:
+    await world.store.create(function("g"))
+    await world.add(suffix="1")
+    await world.add(id="t2", function="g", prefix="")
+    world.queue.full = "f"
+
+    assert await world.send(created("/buckets/photos/a1")) == 503  # without waiting
+    assert [event.function for event in world.queue.events] == ["g"]
+    assert world.lost == 1
+
+    world.queue.full = ""
+    assert await world.send(created("/buckets/photos/a2")) == 200
+    assert world.lost == 1
+
+
+async def test_a_removal_waits_for_a_queue_that_is_full(world: World) -> None:
+    await world.add(events=("s3:ObjectRemoved:*",))
+    world.queue.full = "f"
+    sent = message("delete", "/buckets/photos/a", old=entry("a"))
+    sending = asyncio.ensure_future(world.send(sent))
+    await world.clock.settle(20)
+    assert not sending.done()
+    world.queue.full = ""
+    await world.clock.advance(1)
+    assert await sending == 200
+    assert [event.function for event in world.queue.events] == ["f"]
 
 
 async def test_closing_gives_held_requests_back(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambent.kernel.lineage import MOST, followed, looped
+from lambent.kernel.lineage import MOST, begun, followed, looped
 
 ONE, TWO = (f"arn:aws:lambda:us-east-1:000000000000:function:{name}" for name in ("one", "two"))
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
@@ -22,6 +22,11 @@ def test_functions_of_one_chain_are_counted_apart() -> None:
     assert sorted(marks.values()) == ["1", "2"]
 
 
+def test_a_chain_begins_anew_without_its_counts() -> None:
+    assert begun(followed(followed(TRACE, ONE), TWO)) == TRACE
+    assert begun(TRACE) == TRACE
+
+
 def test_the_seventeenth_call_is_a_loop() -> None:
     trace = TRACE
     for _ in range(MOST):
@@ -31,7 +36,9 @@ def test_the_seventeenth_call_is_a_loop() -> None:
     assert not looped(trace, TWO)
 
 
-@pytest.mark.parametrize("lineage", ["", "nonsense", "|:|", "a87bd80c:x", "a87bd80c:-1|b:\u00b2"])
+@pytest.mark.parametrize(
+    "lineage", ["", "nonsense", "|:|", "a87bd80c:x", "a87bd80c:-1|b:\u00b2", "a87bd80c:" + "9" * 5000]
+)
 def test_what_is_no_lineage_counts_nothing(lineage: str) -> None:
     trace = f"{TRACE};Lineage={lineage}"
     assert not looped(trace, ONE)

@@ -17,8 +17,53 @@ def test_no_series_is_there_twice() -> None:
     assert "_created" not in metrics.exposition().decode()
 
 
-def test_the_exposition_names_every_metric() -> None:
+def test_every_metric_is_in_the_exposition_under_the_name_of_its_page() -> None:
     text = metrics.exposition().decode()
-    for name in ("invocations", "errors", "throttles", "duration_seconds", "init_duration_seconds"):
-        assert f"# TYPE lambent_{name}" in text
-    assert "lambent_log_lines_dropped_total" in text
+    for name, kind, _, _ in map(metrics.described, metrics.declared()):
+        assert f"# TYPE {name} {kind}" in text
+    assert "process_cpu_seconds_total" in text and "process_resident_memory_bytes" in text
+
+
+def test_names_are_prometheus_own_kind() -> None:
+    for name, kind, text, labels in map(metrics.described, metrics.declared()):
+        assert name.startswith("lambent_") and text.endswith(".")
+        assert name.endswith("_total") == (kind == "counter")
+        assert kind != "histogram" or name.endswith(("_seconds", "_ratio"))
+        assert set(labels) <= {"function", "outcome", "reason", "state", "operation", "status", "version"}
+
+
+def test_the_series_of_a_forgotten_function_end_and_its_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_functions", set())
+    monkeypatch.setattr(metrics, "_MAX_FUNCTIONS", 1)
+    label = metrics.function_label("forgotten")
+    metrics.invocations.labels(label, "success").inc()
+    metrics.throttles.labels(label, "reason").inc()
+    metrics.duration.labels(label).observe(1)
+    metrics.show_reserved("forgotten", 3)
+    metrics.invocations.labels("kept", "success").inc()
+    metrics.forget("forgotten")
+    text = metrics.exposition()
+    assert b'"forgotten"' not in text and b'"kept"' in text
+    assert not metrics.has_series("forgotten")
+    assert metrics.function_label("next") == "next"
+
+
+def test_a_reservation_takes_no_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_functions", {"seen"})
+    for name in ("seen", "unseen"):
+        metrics.show_reserved(name, 7)
+    assert metrics.REGISTRY.get_sample_value("lambent_reserved_concurrency", {"function": "seen"}) == 7
+    assert metrics.REGISTRY.get_sample_value("lambent_reserved_concurrency", {"function": "unseen"}) is None
+    metrics.show_reserved("seen", None)
+    assert metrics.REGISTRY.get_sample_value("lambent_reserved_concurrency", {"function": "seen"}) is None
+
+
+def test_requests_are_counted_by_class_of_status() -> None:
+    for status in (200, 202, 404):
+        metrics.count_request("CountedHere", status, 0.01)
+    labels = {"operation": "CountedHere", "status": "2xx"}
+    assert metrics.REGISTRY.get_sample_value("lambent_api_requests_total", labels) == 2
+    count = metrics.REGISTRY.get_sample_value(
+        "lambent_api_request_duration_seconds_count", {"operation": "CountedHere"}
+    )
+    assert count == 3

@@ -104,10 +104,26 @@ def test_variables_that_are_no_settings_are_named() -> None:
         ("redis+streams+ssl://h", "rediss://h"),
         ("redis+streams+socket:///run/redis.sock", "unix:///run/redis.sock"),
         ("streams://h", "redis://h"),
+        ("redis+sentinel://a:1,b/m/0", "redis+sentinel://a:1,b:26379/m/0"),
+        ("redis+streams+sentinel://:pw@a:1,[::1]:2/m/3?x=1", "redis+sentinel://:pw@a:1,[::1]:2/m/3?x=1"),
+        ("sentinel://a:1;sentinel://b:2/1?master_name=m", "redis+sentinel://a:1,b:2/m/1"),
+        ("rediss+sentinel://a/m", "rediss+sentinel://a:26379/m/0"),
     ],
 )
 def test_the_redis_url_may_have_the_queues_form(given: str, plain: str) -> None:
     assert Settings(redis_url=given).redis_url == plain
+
+
+def test_sentinels_without_an_address_or_a_master_are_refused_without_the_password() -> None:
+    for url in ("sentinel://:secret@a:1/0", "sentinel://:secret@/m/0", "sentinel://:secret@a:x/m"):
+        with pytest.raises(ValidationError, match=r"redis\+sentinel://HOST:PORT") as refusal:
+            Settings(redis_url=url)
+        assert "secret" not in refusal.value.errors(include_input=False)[0]["msg"]
+
+
+def test_a_cluster_is_refused_with_what_is_possible() -> None:
+    with pytest.raises(ValidationError, match="cannot keep functions and logs yet"):
+        Settings(redis_url="redis+cluster://h:1/")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +137,8 @@ def test_the_redis_url_may_have_the_queues_form(given: str, plain: str) -> None:
         "redis://h/name",
         "unix://",
         "redis://[",
+        "redis+cluster://h:1,h2:1/",
+        "streams+cluster://h:1",
     ],
 )
 def test_what_is_no_redis_url_is_refused_with_an_example(url: str) -> None:

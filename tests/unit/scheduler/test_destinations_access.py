@@ -1,6 +1,7 @@
 """access.py: what can be reached from here, with whose keys, and which failures are final."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,14 @@ def test_functions_are_those_of_this_server() -> None:
         assert problem(nothing, target(f"arn:aws:lambda:{elsewhere}:function:f")) is not None
 
 
+def test_functions_have_no_qualifiers_yet() -> None:
+    arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
+    nothing = Access({}, "k", "s")
+    assert problem(nothing, target(f"{arn}:$LATEST")) is None
+    for qualifier in ("prod", "1"):
+        assert "versions" in (problem(nothing, target(f"{arn}:{qualifier}")) or "")
+
+
 def test_a_services_own_endpoint_wins() -> None:
     access = Access({"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_SQS": "http://sqs"}, "k", "s")
     assert access.endpoint(TargetKind.SQS) == "http://sqs"
@@ -70,6 +79,10 @@ def refusal(code: str, status: int) -> ClientError:
         (refusal("NoSuchBucket", 404), False),
         (refusal("ThrottlingException", 400), False),
         (refusal("AccessDenied", 403), False),
+        (refusal("AccessDeniedException", 400), False),
+        (refusal("KmsAccessDenied", 400), False),
+        (refusal("KMSThrottling", 400), False),
+        (refusal("InvalidParameterValue", 400), True),
         (refusal("InternalFailure", 500), False),
         (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), False),
         (ConnectionResetError("gone"), False),
@@ -97,3 +110,25 @@ async def test_the_clients_sign_with_the_keys_they_were_given(monkeypatch: pytes
     one, two = await asyncio.gather(*(clients.call(QUEUE, id) for _ in range(2)))
     assert one and two
     clients.close()
+
+
+async def test_a_call_that_hangs_holds_up_neither_others_nor_the_end() -> None:
+    clients = Clients(Access({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "k", "s"), region="us-east-1")
+    began, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(client: Any) -> None:
+        loop.call_soon_threadsafe(began.set)
+        over.wait()
+
+    hanging = asyncio.ensure_future(clients.call(QUEUE, hang))
+    await began.wait()
+    assert await clients.call(QUEUE, lambda client: 1) == 1
+    clients.close()
+    with pytest.raises(DeliveryFailed, match="stopping"):
+        await clients.call(QUEUE, lambda client: 1)
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == "destination"} == {True}
+    hanging.cancel()
+    over.set()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging

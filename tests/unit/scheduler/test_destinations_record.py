@@ -95,7 +95,13 @@ def test_a_dead_letter_is_the_event_with_its_attributes() -> None:
             "429",
             "Rate Exceeded.",
         ),
-        (Ending(Condition.ZERO_RESERVED_CONCURRENCY, 0.0, 0), "200", "ZeroReservedConcurrency"),
+        (Ending(Condition.ZERO_RESERVED_CONCURRENCY, 0.0, 0), "429", "ZeroReservedConcurrency"),
+        (Ending(Condition.RECURSION_DETECTED, 0.0, 0), "400", "RecursionDetected"),
+        (
+            FAILED._replace(response=b'{"errorMessage": "\\u001b[31mred\\u0000\\n"}'),
+            "200",
+            "\ufffd[31mred\ufffd\n",
+        ),
         (FAILED._replace(response=b"[1]"), "200", "RetriesExhausted"),
         (FAILED._replace(response=b'{"errorMessage": ""}'), "200", "RetriesExhausted"),
     ],
@@ -121,3 +127,12 @@ def test_the_trace_counts_the_functions_own_run() -> None:
 
 def test_milliseconds_never_round_into_the_next_second_alone() -> None:
     assert timestamp(1_769_860_799.9996) == "2026-01-31T12:00:00.000Z"
+
+
+@pytest.mark.parametrize("answer", [b"NaN", b'{"x": [-Infinity]}'])
+def test_what_only_python_calls_json_stands_in_the_record_as_a_text(answer: bytes) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    whole = invocation_record(record(FAILED._replace(response=answer)), ARN)
+    assert json.loads(whole, parse_constant=refuse)["responsePayload"] == answer.decode()

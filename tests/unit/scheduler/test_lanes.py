@@ -117,7 +117,7 @@ class World:
             tasks=self.tasks,
             region="us-east-1",
             account="000000000000",
-            limits=LaneLimits(per_lane=4, total=40, batch=20),
+            limits=LaneLimits(per_lane=4, total=40, batch=20, known=5),
         )
         self.dispatcher.freed.append(self.lanes.freed)
         self.outcomes = Outcomes(
@@ -245,7 +245,7 @@ async def test_an_event_that_is_too_old_is_given_up_untried(world: World) -> Non
 
 async def test_an_event_that_waits_for_its_retry_is_given_up_when_it_gets_too_old(world: World) -> None:
     world.functions["f"] = configured(maximum_event_age=90)
-    world.host.script = [BAD]
+    world.host.script = [Response(b'{"errorMessage": "boom"}', function_error="Unhandled")]
     await world.publish(replace(event(), accepted=world.clock.now() - 40))
     await world.clock.advance(49.9)
     assert await world.dead() == []
@@ -253,6 +253,7 @@ async def test_an_event_that_waits_for_its_retry_is_given_up_when_it_gets_too_ol
     [dead] = await world.dead()
     assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 1)
     assert len(world.host.invocations) == 1
+    assert (dead.ending.status, dead.ending.function_error, dead.ending.message) == (200, "Unhandled", "boom")
 
 
 async def test_a_throttled_event_is_given_up_when_it_gets_too_old(world: World) -> None:
@@ -265,6 +266,16 @@ async def test_a_throttled_event_is_given_up_when_it_gets_too_old(world: World) 
     await world.clock.advance(3)
     [dead] = await world.dead()
     assert (dead.ending.condition, dead.ending.attempts) == (Condition.EVENT_AGE_EXCEEDED, 0)
+    assert (dead.ending.status, dead.ending.message) == (429, "Rate Exceeded.")
+
+
+async def test_an_event_that_was_given_up_for_its_age_runs_when_it_is_redriven(world: World) -> None:
+    world.functions["f"] = configured(maximum_event_age=60)
+    await world.publish(replace(event(), accepted=world.clock.now() - 60))
+    assert len(await world.dead()) == 1
+    assert await world.queue.redrive("uid", limit=1) == 1
+    await world.clock.settle(60)
+    assert ([each.request_id for each in world.host.invocations], await world.dead()) == (["request-1"], [])
 
 
 async def test_outcomes_go_to_their_targets_and_never_run_the_function_again(world: World) -> None:
@@ -365,10 +376,16 @@ async def test_a_function_that_calls_itself_in_a_chain_is_stopped(world: World) 
         await world.publish(replace(event(), trace_id=trace))
         trace = world.host.invocations[-1].trace_id
     assert len(world.host.invocations) == 16
+    stopped = metrics.recursive_dropped.labels("f")
+    before = stopped._value.get()
     await world.publish(replace(event(99), trace_id=trace))
     assert len(world.host.invocations) == 16
     [dead] = await world.dead()
     assert (dead.event.request_id, dead.ending.condition) == ("request-99", Condition.RECURSION_DETECTED)
+    world.functions["f"] = function(reserved=0)  # the first reason counts
+    await world.publish(replace(event(98), trace_id=trace))
+    assert (await world.dead())[-1].ending.condition is Condition.ZERO_RESERVED_CONCURRENCY
+    assert stopped._value.get() == before + 1
     world.functions["f"] = replace(function(), recursive_loop=RecursiveLoop.ALLOW)
     await world.publish(replace(event(), trace_id=trace))
     assert len(world.host.invocations) == 17
@@ -382,6 +399,42 @@ async def test_freed_slots_end_a_lanes_pause(world: World) -> None:
     world.dispatcher.release(other)
     await world.clock.settle(60)
     assert [i.request_id for i in world.host.invocations] == ["request-2"]
+
+
+async def test_slots_that_another_function_frees_end_a_pause_too() -> None:
+    world = World(limit=1)
+    feeding = asyncio.ensure_future(world.feed.run())
+    other = function("g", uid="uid-g")
+    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+    await world.publish(event(1))
+    await world.clock.advance(130)  # its next try would be at 255 s
+    await world.publish(event(2))
+    assert world.host.invocations == []
+    world.dispatcher.release(lease)
+    await world.clock.settle(60)
+    assert [each.request_id for each in world.host.invocations] == ["request-2"]
+    await world.clock.advance(130)
+    assert [each.request_id for each in world.host.invocations] == ["request-2", "request-1"]
+    feeding.cancel()
+    await world.tasks.drain(0)
+
+
+async def test_tries_in_between_make_no_pause_longer() -> None:
+    world = World(limit=1)
+    feeding = asyncio.ensure_future(world.feed.run())
+    other = function("g", uid="uid-g")
+    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+    for number in range(20):
+        await world.publish(event(number))
+        world.dispatcher.release(lease)  # and taken again before the lane has its turn
+        lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
+        await world.clock.advance(1)
+    assert world.host.invocations == []
+    world.dispatcher.release(lease)
+    await world.clock.advance(10)
+    assert len(world.host.invocations) == 20
+    feeding.cancel()
+    await world.tasks.drain(0)
 
 
 async def test_events_of_a_deleted_or_recreated_function_are_dropped(world: World) -> None:
@@ -425,6 +478,17 @@ async def test_a_full_lane_delays_no_other(world: World) -> None:
     world.functions["g"] = function("g", uid="uid-g")
     await world.publish(*(event(i) for i in range(10)), event(99, lane="uid-g", name="g"))
     assert "request-99" in {i.request_id for i in world.host.invocations}
+
+
+async def test_quiet_lanes_are_forgotten_and_run_again_when_they_have_events(world: World) -> None:
+    names = [f"f{number}" for number in range(12)]
+    world.functions = {name: function(name, uid=f"uid-{name}") for name in names}
+    for round_ in range(2):
+        for name in names:
+            await world.publish(replace(event(round_), function=name, lane=f"uid-{name}"))
+        assert len(world.host.invocations) == 12 * (round_ + 1)
+        assert len(world.lanes.room()[0]) <= 5
+    assert await world.depth() == 0
 
 
 async def test_a_reserved_function_is_read_one_by_one(world: World) -> None:

@@ -40,6 +40,7 @@ class World:
             tasks=self.tasks,
             total=6,
             per_lane=2,
+            per_target=4,
             max_age=3600,
         )
 
@@ -114,6 +115,19 @@ async def test_a_target_that_is_down_is_tried_again_with_growing_waits(world: Wo
     assert await world.queue.lanes() == []
 
 
+async def test_a_target_that_nothing_is_on_its_way_to_any_more_fails_no_more(world: World) -> None:
+    world.failures[QUEUE] = DeliveryFailed("down")
+    await world.put(1)
+    await world.run()
+    await world.clock.advance(1)
+    await world.run()
+    assert await world.queue.purge("uid", Line.OUTCOMES) == 1
+    await world.clock.advance(61)
+    assert len(world.outcomes.failing()) == 1
+    await world.clock.advance(2)
+    assert world.outcomes.failing() == []
+
+
 async def test_what_is_on_its_way_to_a_failing_target_waits_untried(world: World) -> None:
     world.failures[QUEUE] = DeliveryFailed("down")
     await world.put(1)
@@ -126,7 +140,45 @@ async def test_what_is_on_its_way_to_a_failing_target_waits_untried(world: World
     world.failures.clear()
     await world.clock.advance(1)
     await world.run()
+    await world.clock.advance(1)  # others were not tried together with the first
+    await world.run()
     assert len(world.sent) == 7
+
+
+async def test_a_target_that_has_failed_is_tried_by_one_at_a_time(world: World) -> None:
+    world.failures[QUEUE] = DeliveryFailed("down")
+    await world.put(1)
+    await world.run()
+    for number in range(2, 6):
+        await world.put(number, lane=f"lane-{number}")
+    await world.run()
+    world.held = asyncio.Event()
+    await world.clock.advance(1)
+    await world.run()
+    assert len(world.tries) == 2
+    world.held.set()
+    await world.clock.settle(60)
+    assert len(world.tries) == 2
+    [target] = world.outcomes.failing()
+    assert target.failures == 2
+
+
+async def test_a_target_that_hangs_leaves_places_for_others(world: World) -> None:
+    world.held = asyncio.Event()
+    for number in range(10):
+        await world.put(number, lane=f"lane-{number}")
+    await world.run()
+    assert len(world.tries) == 4
+    await world.put(10, OTHER)
+    await world.run()
+    assert world.tries[4:] == ["request-10"]
+    world.held.set()
+    await world.clock.settle(60)
+    await world.clock.advance(1)
+    await world.run()
+    await world.clock.advance(1)
+    await world.run()
+    assert len(world.sent) == 11
 
 
 async def test_another_target_is_not_held_up(world: World) -> None:

@@ -3,12 +3,21 @@
 import pytest
 
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, Line, OutcomeRecord
-from lambent.kernel.models import Event
+from lambent.kernel.models import Event, Tried
 from lambent.scheduler.queue_codec import UnreadableEvent, decode, encode, line_of, read, rest, size
 
 PLAIN = Event("id-1", "uid", "resize", b'{"a": 1}', 1769860800.25)
 FULL = Event(
-    "id-2", "uid", "resize", b"\x00\xff", 1.5, qualifier="live", trace_id="Root=1", source="s3", attempt=3
+    "id-2",
+    "uid",
+    "resize",
+    b"\x00\xff",
+    1.5,
+    qualifier="live",
+    trace_id="Root=1",
+    source="s3",
+    attempt=3,
+    tried=Tried(200, "Unhandled", "boom"),
 )
 ENDING = Ending(
     Condition.RETRIES_EXHAUSTED,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambent.scheduler.queue_durability import judge
+from lambent.scheduler.queue_durability import judge, least, with_failover
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,20 @@ def test_what_is_at_risk_comes_with_what_to_change() -> None:
     assert "appendonly yes" in judge(aof=False, fsync=None, waitaof=True, policy=None).text
     assert "appendfsync always" in judge(aof=True, fsync="no", waitaof=False, policy=None).text
     assert "noeviction" in judge(aof=True, fsync="always", waitaof=True, policy="volatile-ttl").text
+
+
+def test_several_servers_are_as_durable_as_the_least() -> None:
+    good = judge(aof=True, fsync="always", waitaof=True, policy=None)
+    waits = judge(aof=True, fsync="everysec", waitaof=True, policy=None)
+    bad = judge(aof=False, fsync=None, waitaof=True, policy=None)
+    assert least([good, good]) == good
+    assert (least([good, waits]).durable, least([good, waits]).waitaof) == (True, True)
+    assert not least([good, bad, good]).durable
+
+
+def test_a_failover_loses_what_no_replica_confirmed() -> None:
+    found = judge(aof=True, fsync="always", waitaof=True, policy=None)
+    assert with_failover(found, fails_over=False, replicas=0) == found
+    assert with_failover(found, fails_over=True, replicas=1).durable
+    risky = with_failover(found, fails_over=True, replicas=0)
+    assert not risky.durable and "LAMBENT_REDIS_REPLICAS=1" in risky.text

@@ -34,6 +34,8 @@ async def upkeep(queue: MemoryEventQueue, clock: TestClock) -> QueueUpkeep:
 def shown() -> dict[str, float]:
     gauges = {
         "depth": metrics.queue_depth,
+        "in_flight": metrics.queue_in_flight,
+        "delayed": metrics.queue_delayed,
         "age": metrics.queue_age,
         "outcomes": metrics.queue_outcomes,
         "dead": metrics.queue_dead,
@@ -57,10 +59,11 @@ async def test_gauges_follow_the_queue_down_to_nothing(
         await queue.publish(event(number))
     await clock.advance(7)
     await upkeep.look()
-    assert shown() == {"depth": 2, "age": 7, "outcomes": 1, "dead": 1}
+    assert shown() == {"depth": 2, "in_flight": 0, "delayed": 0, "age": 7, "outcomes": 1, "dead": 1}
     await queue.drop_lane("uid")
+    await queue.purge("uid", Line.OUTCOMES)
     await upkeep.look()
-    assert shown() == {"depth": 0, "age": 0, "outcomes": 0, "dead": 0}
+    assert shown() == {"depth": 0, "in_flight": 0, "delayed": 0, "age": 0, "outcomes": 0, "dead": 0}
 
 
 async def test_dead_events_beyond_what_is_kept_are_discarded_loudly(
@@ -74,6 +77,22 @@ async def test_dead_events_beyond_what_is_kept_are_discarded_loudly(
     assert [item.event.request_id for item in left if isinstance(item, DeadEvent)] == ["request-3", "request-4"]
     assert metrics.dead_discarded.labels("upkeep")._value.get() == before + 3
     assert "discarded" in caplog.text
+
+
+async def test_dead_events_of_a_deleted_function_go_once_nothing_of_it_is_under_way(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep
+) -> None:
+    for number in (1, 2):
+        await queue.publish(event(number, lane="uid-gone", name="gone"))
+        [delivery] = await queue.consume(Room({"uid-gone": 1}), wait=0)
+        await queue.replace(delivery, [DeadEvent(delivery.event, ENDING)])
+    await end(queue, 3, dead=True)
+    await queue.publish(event(4, lane="uid-gone", name="gone"))
+    await upkeep.look()
+    assert {depth.lane: depth.dead for depth in await queue.lanes()} == {"uid": 1, "uid-gone": 2}
+    await queue.ack(await queue.consume(Room({"uid-gone": 1}), wait=0))
+    await upkeep.look()
+    assert {depth.lane: depth.dead for depth in await queue.lanes()} == {"uid": 1}
 
 
 async def test_an_outage_leaves_the_numbers_as_they_are(
@@ -94,3 +113,14 @@ async def test_a_lane_of_a_deleted_function_is_no_series(queue: MemoryEventQueue
     await queue.publish(event(1, lane="uid-gone", name="upkeep-gone"))
     await upkeep.look()
     assert b'function="upkeep-gone"' not in metrics.exposition()
+
+
+async def test_a_function_whose_series_have_ended_is_not_shown_again(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep
+) -> None:
+    await queue.publish(event(1))
+    await upkeep.look()
+    await queue.drop_lane("uid")
+    metrics.forget("upkeep")
+    await upkeep.look()
+    assert b'function="upkeep"' not in metrics.exposition()

@@ -31,6 +31,7 @@ class World:
         self.objects: list[Change] = []
         self.published: list[Event] = []
         self.room: int | None = None
+        self.full = ""
         self.s3_down = False
         self.restart()
 
@@ -50,6 +51,10 @@ class World:
             if self.room == 0:
                 raise EventQueueUnavailable()
             self.room -= 1
+        if event.function == self.full:
+            refusal = EventQueueUnavailable()
+            refusal.full = True
+            raise refusal
         self.published.append(event)
 
     async def _listing(self, bucket: str, prefix: str) -> AsyncIterator[Sequence[Change]]:
@@ -238,3 +243,24 @@ async def test_a_bucket_on_loopback_is_listed_through_no_proxy(monkeypatch: pyte
         )
         assert [page async for page in listing("photos", "")] == [[]]
     assert asked == ["GET /photos"]
+
+
+async def test_a_function_whose_queue_is_full_holds_up_no_other_trigger(world: World) -> None:
+    await world.store.create(function("g"))
+    await world.store.put_trigger(Trigger("t2", "photos", "g", prefix="in/"))
+    await world.store.mark_set(mark_key("t2"), first_mark(MADE))
+    world.objects = [put("in/a", MADE + 1), put("in/b", MADE + 2 * LATE_SECONDS)]
+    world.full = "f"
+    await world.marks.load("t1")
+    world.marks.delivered("t1", world.objects[1])  # the webhook's, later than what it gave back
+    with pytest.raises(EventQueueUnavailable):
+        await world.sweep.sweep()
+    assert [event.function for event in world.published] == ["g", "g"]
+
+    # The other's mark moves on, and not that of what is still to come.
+    marks = [json.loads(await world.store.mark_get(mark_key(each)) or "{}") for each in ("t1", "t2")]
+    assert [mark["since"] for mark in marks] == [MADE, MADE + LATE_SECONDS]
+    world.full = ""
+    world.restart()
+    assert await world.sweep.sweep() == 1
+    assert [event.function for event in world.published] == ["g", "g", "f"]

@@ -115,11 +115,13 @@ def redrive(
     ] = False,
     endpoint: Endpoint = None,
 ) -> None:
-    """Runs given-up events again, as new ones: those kept here, or those of the dead-letter queue."""
+    """Runs given-up events again, as new ones: those kept here, or those of the dead-letter queue. Of one that
+    succeeded, its record goes to its destination again."""
     with told():
         asked = {"function": function, "limit": limit, "from_dead_letter_queue": dlq}
         moved = call(endpoint, "POST", "/_lambent/queue/redrive", body=asked)["moved"]
-    say(f"{moved} {'event' if moved == 1 else 'events'} of {function} {'runs' if moved == 1 else 'run'} again.")
+    events, are = ("event", "is") if moved == 1 else ("events", "are")
+    say(f"{moved} {events} of {function} {are} on the way again.")
 
 
 @app.command("purge", epilog="Example: lambent queue purge hello --line dead")
@@ -147,4 +149,4 @@ def replay(
     """Runs an event again now: one that waits for a retry, or that was given up."""
     with told():
         call(endpoint, "POST", "/_lambent/queue/replay", body={"request_id": request_id})
-    say(f"{request_id} runs again. See: lambent logs FUNCTION --follow")
+    say(f"{request_id} is on its way again. See: lambent logs FUNCTION --follow")

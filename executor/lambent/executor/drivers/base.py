@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Enforcement
 
 
@@ -69,11 +70,16 @@ class Sandbox(Protocol):
     async def dispose(self) -> None:
         """Kills what lives and frees everything: cgroup, network, /tmp, descriptors, uid. Idempotent."""
 
-    def max_memory(self) -> int:
-        """Peak memory of the environment so far, bytes."""
+    def used(self) -> tuple[int, int]:
+        """(peak memory, in bytes; CPU time, in microseconds) of the environment so far."""
 
-    def cpu_us(self) -> int:
-        """CPU time of the environment so far, microseconds."""
+
+class NoRoom(ServiceException):
+    """The host has no room for another environment now; it has when one that runs has gone."""
+
+    @property
+    def code(self) -> str:
+        return "ServiceException"
 
 
 class Driver(Protocol):
@@ -84,7 +90,8 @@ class Driver(Protocol):
 
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
         """Starts an environment's runtime process; returns when it is started, not when it is initialised.
-        On any failure everything is freed and a ServiceException says why."""
+        On any failure everything is freed and a ServiceException says why: NoRoom if it may be tried again
+        when another environment has gone."""
 
     async def close(self) -> None:
         """Kills every environment and undoes what was changed on the host."""

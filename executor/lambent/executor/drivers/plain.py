@@ -51,8 +51,7 @@ class PlainSandbox:
         """No CPU limit here: see `enforcement`."""
 
     def kill(self) -> None:
-        self.max_memory()  # what is dead has none
-        self.cpu_us()
+        self.used()  # what is dead uses nothing
         self._to_group(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
@@ -75,15 +74,11 @@ class PlainSandbox:
             self.listener.close()
             os.close(self.output)
 
-    def max_memory(self) -> int:
+    def used(self) -> tuple[int, int]:
         if not self.exited.done():
-            self._peak = max(self._peak, usage.memory_of([self._process.pid]))
-        return self._peak
-
-    def cpu_us(self) -> int:
-        if not self.exited.done():
-            self._cpu = max(self._cpu, usage.cpu_us_of([self._process.pid]))
-        return self._cpu
+            memory, cpu = usage.used_by([self._process.pid])
+            self._peak, self._cpu = max(self._peak, memory), max(self._cpu, cpu)
+        return self._peak, self._cpu
 
     async def watch(self) -> None:
         """Waits for the process's end, without reaping it first, so that its group can still be killed

@@ -7,6 +7,7 @@ from typing import Any
 from lambent.gateway.handlers.account import reserved_in_all
 from lambent.gateway.handlers.lookup import existing, missing, reference
 from lambent.gateway.services import Call, Services
+from lambent.kernel import metrics
 from lambent.kernel.errors import InvalidParameterValueException, ResourceNotFoundException
 from lambent.kernel.models import Function, RecursiveLoop
 
@@ -91,3 +92,4 @@ async def _reserve(services: Services, function: Function, slots: int | None) ->
     except ResourceNotFoundException:
         raise missing(services, function.name) from None
     services.dispatcher.set_reserved(function.uid, slots)
+    metrics.show_reserved(function.name, slots)

@@ -29,6 +29,7 @@ from lambent.gateway.handlers.validation import (
 )
 from lambent.gateway.handlers.versions import delete_version, list_all
 from lambent.gateway.services import Call, Services
+from lambent.kernel import metrics
 from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import InvalidParameterValueException, LambdaError
 from lambent.kernel.log import Log
@@ -163,6 +164,9 @@ async def _clear(services: Services, function: Function) -> None:
         _log.warning("A deleted function was not stopped.", function=function.name, why=error.message)
     try:
         services.dispatcher.forget(function.uid)
-        await services.queue.drop_lane(function.uid)
+        dropped = await services.queue.drop_lane(function.uid)
+        if dropped:
+            metrics.events_dropped.labels(metrics.function_label(function.name)).inc(dropped)
+            _log.warning("A deleted function's events were dropped.", function=function.name, events=dropped)
     except LambdaError as error:
         _log.warning("A deleted function's events were not dropped.", function=function.name, why=error.message)

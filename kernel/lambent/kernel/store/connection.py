@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
+from lambent.kernel.redis_urls import Sentinels, sentinels_of
 
 _log = Log(__name__)
 _T = TypeVar("_T")
@@ -59,27 +62,31 @@ class Script:
 class Connection:
     """A client with bounded calls. `what` names it in errors ("The function store's server ...").
 
-    Takes a URL (redis://, rediss://, unix://), whose client it closes, or a client, which stays its owner's;
-    such a client must not decode responses.
+    Takes a URL (redis://, rediss://, unix://, redis+sentinel://), whose client it closes, or a client, which
+    stays its owner's; such a client must not decode responses.
     """
 
     def __init__(self, url_or_client: "str | Redis", *, what: str, seconds: float = _ANSWER_SECONDS) -> None:
         self._what = what
         self._seconds = seconds
         self._owned = isinstance(url_or_client, str)
+        self._sentinels: list[Redis] = []
         self._address = _without_password(url_or_client) if isinstance(url_or_client, str) else "given client"
         self.client: Redis = self._client(url_or_client) if isinstance(url_or_client, str) else url_or_client
 
     def _client(self, url: str) -> "Redis":
         try:
-            client = Redis.from_url(
-                url,
-                protocol=2,
-                socket_connect_timeout=self._seconds,
-                socket_timeout=self._seconds,
+            options: dict[str, Any] = {
+                "protocol": 2,
+                "socket_connect_timeout": self._seconds,
+                "socket_timeout": self._seconds,
                 # `call` retries within its own bound; a second retry inside would hide what is repeated.
-                retry=Retry(NoBackoff(), 0),
-            )
+                "retry": Retry(NoBackoff(), 0),
+            }
+            named = sentinels_of(url)
+            if named is not None:
+                return self._of_sentinels(named, options)
+            client = Redis.from_url(url, **options)
             # Options of the URL are looked at only when a connection is made.
             pool = client.connection_pool
             pool.connection_class(**pool.connection_kwargs)
@@ -90,9 +97,21 @@ class Connection:
             ) from failure
         return client
 
+    def _of_sentinels(self, named: Sentinels, options: dict[str, Any]) -> "Redis":
+        """A client that asks them for the master at each connect."""
+        server = dict(parse_url(named.server()))
+        secure = server.pop("connection_class", None) is not None
+        server.pop("host")
+        asking = {**options, "ssl": secure, "ssl_cert_reqs": server.get("ssl_cert_reqs", "required")}
+        sentinel: Any = Sentinel(named.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+        self._sentinels = list(sentinel.sentinels)
+        client: Redis = sentinel.master_for(named.master, ssl=secure, **server, **options)
+        return client
+
     async def close(self) -> None:
         if self._owned:
-            await self.client.aclose()
+            for client in (self.client, *self._sentinels):
+                await client.aclose()
 
     async def call(self, step: Callable[["Redis"], Awaitable[_T]], *, seconds: float | None = None) -> _T:
         """Runs `step`, again while the connection is lost, for at most `seconds`. Raises ServiceException."""

@@ -2,10 +2,7 @@
 the environment is gone, and in a way that never disturbs what must be durable: at most five writes a second,
 under byte budgets, and none at all when the server's memory runs short.
 
-Key schema:
-  lambent:{s<N>}:log:<group>  stream, of one entry per line: v (schema number), t (ms since the epoch),
-                              s (the log stream's name), m (text)
-  lambent:{s<N>}:logs         set: the shard's groups
+Key schema: log_append.lua.
 Lines may appear twice if the server dies while it answers a write; they are never lost silently.
 """
 
@@ -21,9 +18,9 @@ from redis.exceptions import RedisError, ResponseError
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
-from lambent.kernel.models import LogLine
+from lambent.kernel.models import LogGroupInfo, LogLine, LogStreamInfo
 from lambent.kernel.ports import Clock
-from lambent.kernel.store import codec
+from lambent.kernel.store import codec, log_groups
 from lambent.kernel.store.connection import LOST, Connection, Script, shard_of, text
 from lambent.kernel.store.log_budget import crowded, trim
 from lambent.kernel.store.log_buffer import Dropped, Line, LogBuffer, cursor, make_line
@@ -41,6 +38,11 @@ _BLOCK_SECONDS = 1.5
 _TRIM_SECONDS = 30.0
 _SCHEMA = str(codec.SCHEMA)
 _APPEND = Script("log_append.lua")
+_GROUP = Script("log_group.lua")
+_MOST_STREAMS = 2000
+_SCAN_LINES = 2000
+_DAY_MS = 86_400_000
+_FUTURE_MS = 2 * 3_600_000 + 60_000
 
 
 class RedisLogs:
@@ -118,22 +120,94 @@ class RedisLogs:
             step = functools.partial(_entries, key=key, start=start, limit=limit, block=block)
             entries = await self._connection.call(step)
             if entries:
-                return [_line(fields) for _, fields in entries], text(entries[-1][0])
+                return [_line(name, fields) for name, fields in entries], text(entries[-1][0])
             if loop.time() >= end:
                 return [], after
 
-    async def delete(self, group: str) -> None:
+    async def delete(self, group: str) -> bool:
         """Forgets a group, with the lines that wait to be written."""
         async with self._writing:
             self._buffer.forget(group)
+            lines, index, facts = self._keys(group)
 
-            async def forget(client: "Redis") -> None:
-                async with client.pipeline(transaction=False) as batch:
-                    batch.delete(self._key(group))
-                    batch.srem(self._index(shard_of(group, self._shards)), group)
-                    await batch.execute()
+            async def forget(client: "Redis") -> bool:
+                async with client.pipeline(transaction=True) as batch:
+                    batch.delete(lines, facts)
+                    batch.srem(index, group)
+                    return bool((await batch.execute())[1])
 
-            await self._connection.call(forget)
+            return await self._connection.call(forget)
+
+    async def flush(self) -> None:
+        async with self._writing:
+            while len(self._buffer) and await self._write():
+                pass
+
+    # ---- groups and log streams -------------------------------------------------------------------------
+
+    async def groups(self) -> Sequence[LogGroupInfo]:
+        indexes = [self._index(shard) for shard in range(self._shards)]
+        return await self._connection.call(lambda client: log_groups.groups(client, indexes, self._facts))
+
+    async def group(self, name: str) -> LogGroupInfo | None:
+        index = self._index(shard_of(name, self._shards))
+        return await self._connection.call(
+            lambda client: log_groups.group(client, index, self._facts(name), name)
+        )
+
+    async def create_group(self, name: str) -> bool:
+        return await self._change("create-group", name, self._ms()) == 1
+
+    async def set_retention(self, group: str, days: int | None) -> bool:
+        return await self._change("retention", group, "" if days is None else days) == 1
+
+    async def streams(self, group: str) -> Sequence[LogStreamInfo] | None:
+        index = self._index(shard_of(group, self._shards))
+        return await self._connection.call(
+            lambda client: log_groups.streams(client, index, self._facts(group), group)
+        )
+
+    async def create_stream(self, group: str, name: str) -> bool | None:
+        done = await self._change("create-stream", group, self._ms(), name)
+        return None if done < 0 else done == 1
+
+    async def delete_stream(self, group: str, name: str) -> bool | None:
+        done = await self._change("delete-stream", group, name)
+        return None if done < 0 else done == 1
+
+    async def scan(self, group: str, *, since: int, until: int) -> Sequence[LogLine]:
+        found = await self.group(group)
+        if found is not None and found.retention is not None:
+            since = max(since, self._ms() - found.retention * _DAY_MS)
+        # An entry's id is the time at which it came, and no line is of a later time than two hours after that.
+        first = max(0, since - _FUTURE_MS)
+        key = self._key(group)
+        lines: list[LogLine] = []
+        start = str(first)
+        while entries := await self._connection.call(
+            lambda client, start=start: client.xrange(key, start, "+", count=_SCAN_LINES)  # type: ignore[misc]
+        ):
+            for name, fields in entries:
+                line = _line(name, fields)
+                if since <= line.at < until:
+                    lines.append(line)
+            start = f"({text(entries[-1][0])}"
+        lines.sort(key=lambda line: line.at)
+        return lines
+
+    async def _change(self, *arguments: str | int) -> int:
+        done: int = await self._connection.run(_GROUP, self._keys(str(arguments[1])), arguments)
+        return done
+
+    def _ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+    def _keys(self, group: str) -> list[str]:
+        """As log_append.lua has them."""
+        return [self._key(group), self._index(shard_of(group, self._shards)), self._facts(group)]
+
+    def _facts(self, group: str) -> str:
+        return f"lambent:{{s{shard_of(group, self._shards)}}}:loggroup:{group}"
 
     def _key(self, group: str) -> str:
         return f"lambent:{{s{shard_of(group, self._shards)}}}:log:{group}"
@@ -184,11 +258,12 @@ class RedisLogs:
             groups.setdefault(line.group, []).extend((str(line.at), line.stream, line.text))
         refused = 0
         for group, parts in groups.items():
-            keys = [self._key(group), self._index(shard_of(group, self._shards))]
             # As one JSON argument: the client packs each argument in Python, and this in C.
             packed = json.dumps(parts, ensure_ascii=False).encode()
             try:
-                await _APPEND(client, keys, [group, self._group_lines, _SCHEMA, packed])
+                await _APPEND(
+                    client, self._keys(group), [group, self._group_lines, _SCHEMA, packed, _MOST_STREAMS]
+                )
             except ResponseError:  # out of memory, say; a lost connection is the caller's
                 refused += len(parts) // 3
         return refused
@@ -206,6 +281,19 @@ class RedisLogs:
             await self._connection.call(
                 lambda client: trim(client, indexes, self._key, total=total, group=self._group_bytes)
             )
+            await self._expire()
+
+    async def _expire(self) -> None:
+        """Lines that are older than their group's retention go."""
+        now = self._ms()
+        for group in await self.groups():
+            if group.retention is not None:
+                key, oldest = self._key(group.name), max(0, now - group.retention * _DAY_MS)
+                await self._connection.call(
+                    lambda client, key=key, oldest=oldest: client.xtrim(
+                        key, minid=str(oldest), approximate=True
+                    )  # type: ignore[misc]
+                )
 
 
 async def _entries(
@@ -219,7 +307,7 @@ async def _entries(
     return found
 
 
-def _line(fields: Mapping[bytes, bytes]) -> LogLine:
+def _line(name: bytes, fields: Mapping[bytes, bytes]) -> LogLine:
     codec.refuse_newer(int(fields[b"v"]), "A stored log line")
     message = fields[b"m"].decode("utf-8", "replace")
-    return LogLine(at=int(fields[b"t"]), stream=text(fields[b"s"]), message=message)
+    return LogLine(at=int(fields[b"t"]), stream=text(fields[b"s"]), message=message, id=text(name))

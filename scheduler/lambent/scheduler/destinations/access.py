@@ -7,11 +7,14 @@ it. boto3 is synchronous and slow to import: clients are made at their first use
 """
 
 import asyncio
+import contextlib
+import re
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lambent.kernel.arn import LATEST
 from lambent.kernel.loopback import proxies_for
 from lambent.kernel.targets import Target, TargetKind
 from lambent.scheduler.destinations.base import DeliveryFailed
@@ -19,24 +22,22 @@ from lambent.scheduler.destinations.base import DeliveryFailed
 _T = TypeVar("_T")
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 20
-_THREADS = 8
+_CONNECTIONS = 32  # of one client: as many as outcomes are sent at once
 _SERVICES = {
     TargetKind.SQS: ("sqs", "SQS"),
     TargetKind.SNS: ("sns", "SNS"),
     TargetKind.EVENTBRIDGE: ("events", "EVENTBRIDGE"),
     TargetKind.S3: ("s3", "S3"),
 }
-# What may be mended by somebody, so that a later try may succeed.
-_MENDABLE = frozenset(
-    {
-        "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException",
-        "ResourceNotFoundException", "NoSuchBucket", "RequestThrottled", "Throttling", "ThrottlingException",
-        "ThrottledException", "AWS.SimpleQueueService.QueueDeletedRecently", "ExpiredToken",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredTokenException",
-        "IncompleteSignature", "RequestExpired", "OptInRequired", "KMSDisabled", "KMSInvalidState",
-    }
-)  # fmt: skip
+# What somebody may mend, so that a later try may succeed: rights, keys, a queue that is not there, a limit.
+# JSON services answer 400 for these too, as for a message that they will never take.
+_MENDABLE = re.compile(
+    "denied|authoriz|authfailure|optin|kms|security"
+    "|token|signature|accesskey|expired|unrecognizedclient"
+    "|nonexist|notexist|notfound|nosuch|deletedrecently|disabled"
+    "|throttl|overlimit|toomany|limitexceeded|slowdown|timeout",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Access:
         if target.kind is TargetKind.LAMBDA:
             if (target.region, target.account) != (region, account):
                 return f"the functions of this server are in account {account} and region {region}."
+            if target.qualifier not in (None, LATEST):
+                return f"functions have no versions and aliases here yet, only {LATEST}."
             return None
         if self.endpoint(target.kind) is not None or self.own_keys:
             return None
@@ -72,22 +75,45 @@ class Access:
 
 
 class Clients:
-    """boto3 clients by kind and region, used in a few threads of their own: a target that hangs must not take
-    the threads that others use."""
+    """boto3 clients by kind and region. Each call has a thread of its own, for a target that hangs must neither
+    take the threads that others use nor hold up the end of the process, as those of an executor would."""
 
     def __init__(self, access: Access, *, region: str) -> None:
         self._access = access
         self._region = region
         self._clients: dict[tuple[TargetKind, str], Any] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="destination")
+        self._closed = False
 
     async def call(self, target: Target, work: Callable[[Any], _T]) -> _T:
         """Runs `work(client)`. Raises DeliveryFailed."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, target, work)
+        if self._closed:
+            raise DeliveryFailed("The server is stopping.")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_T] = loop.create_future()
+
+        def resolve(result: "_T | None", failure: Exception | None) -> None:
+            if answer.done():
+                return  # cancelled
+            if failure is not None:
+                answer.set_exception(failure)
+            else:
+                answer.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = self._call(target, work)
+            except Exception as raised:
+                failure = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(resolve, result, failure)
+
+        threading.Thread(target=run, name="destination", daemon=True).start()
+        return await answer
 
     def close(self) -> None:
         """Without waiting for calls under way: their outcome is delivered again."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
 
     def _call(self, target: Target, work: Callable[[Any], _T]) -> _T:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -100,7 +126,7 @@ class Clients:
                 details.get("Code", ""),
                 failure.response["ResponseMetadata"].get("HTTPStatusCode", 0),
             )
-            final = status in (400, 413) and code not in _MENDABLE
+            final = status in (400, 413) and _MENDABLE.search(code) is None
             raise DeliveryFailed(f"{code}: {details.get('Message') or failure}", final=final) from failure
         except (BotoCoreError, OSError) as failure:
             raise DeliveryFailed(str(failure)) from failure
@@ -127,7 +153,7 @@ class Clients:
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
                 retries={"total_max_attempts": 1},  # the queue's own back-off is the retry
-                max_pool_connections=_THREADS,
+                max_pool_connections=_CONNECTIONS,
                 s3={"addressing_style": "path"} if endpoint else {},
                 proxies=proxies_for(endpoint),
             ),

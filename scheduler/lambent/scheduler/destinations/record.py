@@ -5,13 +5,22 @@ Payloads stand in the record as they were sent, byte for byte, where they are JS
 """
 
 import json
+import re
 import time
 from typing import Any
 
 from lambent.kernel import lineage
-from lambent.kernel.events import Ending, OutcomeRecord
+from lambent.kernel.events import Condition, Ending, OutcomeRecord
 
 _MAX_MESSAGE = 1024
+# AWS: what SQS and SNS take of Unicode, in messages and their attributes.
+_UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Of events that nothing was tried for: the status that a caller who waits would have got.
+_CODES = {
+    Condition.EVENT_AGE_EXCEEDED: 429,
+    Condition.ZERO_RESERVED_CONCURRENCY: 429,
+    Condition.RECURSION_DETECTED: 400,
+}
 
 
 def invocation_record(record: OutcomeRecord, function_arn: str, *, most: int | None = None) -> str:
@@ -62,10 +71,14 @@ def _json(payload: bytes) -> str:
     """The payload as JSON: as it is, or, where it is none (an own runtime may answer anything), as a text."""
     text = payload.decode("utf-8", "replace")
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return json.dumps(text)
     return text
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def timestamp(seconds: float) -> str:
@@ -88,11 +101,13 @@ def dead_letter_body(record: OutcomeRecord) -> str:
 def dead_letter_attributes(record: OutcomeRecord) -> dict[str, dict[str, str]]:
     """{name: {DataType, StringValue}}: RequestID, ErrorCode (an HTTP status), ErrorMessage (its first 1 KB)."""
     ending = record.ending
-    message = error_message(ending) or ending.condition.value  # an empty attribute is refused
+    # An empty attribute is refused, and so is one with a control character, which an error may well have.
+    message = _UNSENDABLE.sub("\N{REPLACEMENT CHARACTER}", error_message(ending)) or ending.condition.value
+    code = ending.status or _CODES.get(ending.condition, 200)
     return {
         "RequestID": {"DataType": "String", "StringValue": record.event.request_id},
-        "ErrorCode": {"DataType": "Number", "StringValue": str(ending.status or 200)},
-        "ErrorMessage": {"DataType": "String", "StringValue": message},
+        "ErrorCode": {"DataType": "Number", "StringValue": str(code)},
+        "ErrorMessage": {"DataType": "String", "StringValue": _shortened(message)},
     }
 
 

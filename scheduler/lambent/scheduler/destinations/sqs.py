@@ -1,6 +1,7 @@
 """SQS: an invocation record, or the event with its attributes, as a message. AWS: standard queues only."""
 
 import functools
+import re
 import uuid
 from typing import Any
 
@@ -19,6 +20,7 @@ from lambent.scheduler.destinations.record import (
 )
 
 _MAX_BYTES = 1_048_576
+_REQUEST_ID = re.compile("[0-9A-Za-z-]{1,100}")
 
 
 class SqsDestination:
@@ -93,9 +95,10 @@ class DeadLetterReader:
 
     def _event(self, function: Function, message: dict[str, Any]) -> Event:
         attributes = message.get("MessageAttributes", {})
-        request_id = attributes.get("RequestID", {}).get("StringValue") or str(uuid.uuid4())
+        request_id = attributes.get("RequestID", {}).get("StringValue", "")
         return Event(
-            request_id=request_id,
+            # Anybody may write to the queue, and an id becomes a header and a file's name.
+            request_id=request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
             lane=function.uid,
             function=function.name,
             payload=message["Body"].encode(),

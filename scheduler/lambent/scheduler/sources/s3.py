@@ -6,17 +6,17 @@ falls into the last moments before a crash may come twice. Removed objects canno
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from lambent.kernel import metrics
-from lambent.kernel.errors import LambdaError, ServiceException
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError, ServiceException
 from lambent.kernel.log import Log
 from lambent.kernel.loopback import proxies_for
 from lambent.kernel.models import Trigger
 from lambent.kernel.ports import Clock, EventQueue, FunctionStore
 from lambent.kernel.s3_trigger import Change, Marks, matches, to_event
+from lambent.kernel.tracing import new_header
 
 _log = Log(__name__)
 _NS = 10**9
@@ -126,20 +126,33 @@ class S3Sweep:
 
     async def sweep(self) -> int:
         """Publishes what no mark knows; how many. Raises LambdaError when it did not get through; what it
-        published until then is noted."""
+        published until then is noted. A trigger whose function's queue is full keeps no other waiting."""
         published = 0
         until = self._clock.now()
+        behind: dict[str, EventQueueUnavailable] = {}
         for trigger in await self._store.triggers():
-            since = await self._marks.load(trigger.id)
-            async for page in self._listing(trigger.bucket, trigger.prefix):
-                for change in page:
-                    # What is newer than this sweep is the webhook's.
-                    if since <= change.modified <= until and matches(trigger, change):
-                        published += await self._deliver(trigger, change)
+            try:
+                async for change in self._missed(trigger, until):
+                    published += await self._deliver(trigger, change)
+            except EventQueueUnavailable as failure:
+                if not failure.full:
+                    raise
+                self._marks.hold_one(trigger.id)
+                behind[trigger.id] = failure
         if not self._woken.is_set():
-            self._marks.release()
+            self._marks.release(behind=behind)
         await self._marks.flush()
+        for first in behind.values():
+            raise first
         return published
+
+    async def _missed(self, trigger: Trigger, until: float) -> AsyncIterator[Change]:
+        since = await self._marks.load(trigger.id)
+        async for page in self._listing(trigger.bucket, trigger.prefix):
+            for change in page:
+                # What is newer than this sweep is the webhook's.
+                if since <= change.modified <= until and matches(trigger, change):
+                    yield change
 
     async def _deliver(self, trigger: Trigger, change: Change) -> int:
         if self._marks.is_delivered(trigger.id, change):
@@ -149,10 +162,8 @@ class S3Sweep:
             metrics.trigger_events_dropped.labels(metrics.function_label(trigger.function)).inc()
             self._marks.delivered(trigger.id, change, by_sweep=True)
             return 0
-        noise = os.urandom(20).hex()
         now = self._clock.now()
-        trace = f"Root=1-{int(now):08x}-{noise[:24]};Parent={noise[24:40]};Sampled=0"
-        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=trace)
+        event = to_event(trigger, function, change, region=self._region, accepted=now, trace_id=new_header(now))
         await self._queue.publish(event)
         metrics.events_received.labels(metrics.function_label(function.name)).inc()
         self._marks.delivered(trigger.id, change, by_sweep=True)

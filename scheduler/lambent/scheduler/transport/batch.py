@@ -17,10 +17,10 @@ _MAX_CALL_MESSAGES = 500  # four values each, and Lua's unpack and the reply sta
 
 
 class QueuesNotStored(BatchPublishError):
-    """What went to these queues is not stored; everything else of the batch is. `errors`: the server's own, by
-    queue."""
+    """What went to these queues is not, or not surely, stored; everything else of the batch is. `errors` by
+    queue: the server's refusal, or that it is uncertain."""
 
-    def __init__(self, errors: Mapping[str, ResponseError]) -> None:
+    def __init__(self, errors: Mapping[str, Exception]) -> None:
         super().__init__(f"messages were not stored: {next(iter(errors.values()))}")
         self.errors = errors
 
@@ -54,19 +54,22 @@ class PublishBatch:
         self._count += 1
 
     def flush(self) -> None:
-        """Sends everything; returns when it is stored. Raises QueuesNotStored, or a connection error (uncertain
-        for all)."""
+        """Sends everything; returns when it is stored. Raises QueuesNotStored where some of it is not, or a
+        connection error (uncertain for all)."""
         calls = [(queue, call) for queue, calls in self._queues.items() for call in calls if call]
         self.discard()
         if not calls:
             return
-        failed: dict[str, ResponseError] = {}
-        for (queue, _), error in zip(calls, self.channel.put_calls(calls), strict=True):
-            if error is not None:
-                if not isinstance(error, ResponseError):
-                    raise error
-                failed[queue] = error
+        results = self.channel.put_calls(calls)
+        failed = {queue: error for (queue, _), error in zip(calls, results, strict=True) if error is not None}
+        uncertain = [error for error in failed.values() if not isinstance(error, ResponseError)]
+        if uncertain and all(error is not None for error in results):
+            raise uncertain[0]
         if failed:
+            # Of two calls of a queue the uncertain one counts.
+            for (queue, _), error in zip(calls, results, strict=True):
+                if error is not None and not isinstance(error, ResponseError):
+                    failed[queue] = error
             raise QueuesNotStored(failed)
 
     def discard(self) -> None:

@@ -5,7 +5,8 @@ A queue belongs to the shard `crc32(tag) % shards`, where `tag` is what stands i
 whole name: queues of one tag are in one shard, and a message may be replaced by one on another of them in one
 step. Everything of a shard has the hash tag `{PREFIX:SHARD}`:
 
-    {P:3}:s:QUEUE   stream   ready and in-flight messages: b (body), m (JSON of the rest), t (first put, ms)
+    {P:3}:s:QUEUE   stream   ready and in-flight messages: b (body), m (JSON of the rest), t (first put, ms),
+                             r (if it was made ready again)
     {P:3}:z:QUEUE   zset     delayed messages: id -> due time, ms of the server's clock
     {P:3}:h:QUEUE   hash     delayed messages: id -> packed fields (cmsgpack)
     {P:3}:index     set      the queues of the shard that hold any message
@@ -14,6 +15,7 @@ step. Everything of a shard has the hash tag `{PREFIX:SHARD}`:
                              have missed hints reads the index again, so a lost hint loses nothing
     P:meta          hash     schema number and shard count, fixed by the first client
     P:bind:EXCHANGE set      bindings of an exchange: routing key, pattern, queue
+    P:exchanges     set      the exchanges that have bindings
 """
 
 import zlib
@@ -59,6 +61,9 @@ class Keys:
 
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    def exchanges(self) -> str:
+        return f"{self.prefix}:exchanges"
 
     def bindings(self, exchange: str) -> str:
         return f"{self.prefix}:bind:{exchange}"

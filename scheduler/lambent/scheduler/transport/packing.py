@@ -64,7 +64,11 @@ def unpack(queue: str, stream_id: str, fields: list[bytes], *, redelivered: bool
         kind, encoding, properties, exchange, routing_key = "application/data", "binary", {}, "", ""
         headers = {MALFORMED_HEADER: repr(error)}
         body, first_put = found.get(b"b", repr(found).encode()), ""
-    info = {"exchange": exchange or "", "routing_key": routing_key or queue, "redelivered": redelivered}
+    info = {
+        "exchange": exchange or "",
+        "routing_key": routing_key or queue,
+        "redelivered": redelivered or b"r" in found,
+    }
     return {
         "body": body,
         "content-type": kind,

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from lambent.scheduler.transport.cluster import ClusterWire
 from lambent.scheduler.transport.keys import Keys
 from lambent.scheduler.transport.packing import split_tag, tag_of, unpack
 from lambent.scheduler.transport.wire import Command, Wire
@@ -28,7 +29,9 @@ class Reader:
     """State of one consumer. `claim_idle` seconds: how long a message may lie with a consumer that does not
     keep it alive until another claims it. Not thread-safe but for `drop`."""
 
-    def __init__(self, wire: Wire, keys: Keys, *, group: str, consumer: str, claim_idle: float) -> None:
+    def __init__(
+        self, wire: Wire | ClusterWire, keys: Keys, *, group: str, consumer: str, claim_idle: float
+    ) -> None:
         self._wire = wire
         self._keys = keys
         self._group = group
@@ -44,6 +47,7 @@ class Reader:
         self._next_claim = 0.0
         self._next_forget = 0.0
         self._synchronised = False
+        self._generation = 0  # of the wire's connections, when it was synchronised
 
     @property
     def held(self) -> int:
@@ -70,9 +74,13 @@ class Reader:
 
     def synchronise(self) -> None:
         """Reads where the hints stand, then which queues have messages: in this order, so none is missed."""
-        if self._synchronised:
+        self._wire.open()
+        if self._synchronised and self._generation == self._wire.generation:
             return
+        self._synchronised = False
         shards = range(self._keys.shards)
+        self._wire.watch([self._keys.notify(shard) for shard in shards])
+        generation = self._wire.generation
         last = self._wire.run([("XREVRANGE", self._keys.notify(i), "+", "-", "COUNT", 1) for i in shards])
         for shard, reply in zip(shards, last, strict=True):
             if isinstance(reply, Exception):
@@ -80,7 +88,7 @@ class Reader:
             self._seen[self._keys.notify(shard)] = reply[0][0].decode() if reply else "0-0"
         self._scan(shards)
         self._due_at = dict.fromkeys(shards, 0.0)
-        self._synchronised = True
+        self._synchronised, self._generation = True, generation
 
     def _scan(self, shards: Iterable[int]) -> None:
         for reply in self._wire.run([("SMEMBERS", self._keys.index(shard)) for shard in shards]):
@@ -153,8 +161,8 @@ class Reader:
         found: list[Entry] = []
         failure: Exception | None = None
         # The hints too, or queues that always have more would keep all others from being heard of.
-        *replies, hints = self._wire.run([*commands, self._hints()])
-        for (queue, count), reply in zip(asked, replies, strict=True):
+        replies = self._wire.run([*commands, *self._wire.hints(self._seen)])
+        for (queue, count), reply in zip(asked, replies, strict=False):
             if isinstance(reply, Exception):
                 if not str(reply).startswith("NOGROUP"):
                     failure = reply
@@ -163,8 +171,11 @@ class Reader:
                 self._own.pop(queue, None)
                 continue
             self._take(queue, count, reply[0][1] if reply else [], found)
-        if not isinstance(hints, Exception):  # else the next wait asks again, and says why
-            self._note(hints)
+        for hints in replies[len(asked) :]:
+            if isinstance(hints, Exception):
+                self._synchronised = False  # it is asked again, and says why
+            else:
+                self._note(hints)
         if failure is not None and not found:
             raise failure
         return found
@@ -196,17 +207,13 @@ class Reader:
         found.append((queue, message))
 
     def wait(self, seconds: float) -> None:
-        """Blocks until a hint comes, upkeep is due or `seconds` are over. CLIENT UNBLOCK ends it too."""
+        """Blocks until a hint comes, upkeep is due, `seconds` are over or the wire is interrupted."""
         self.synchronise()
-        block = int(min(seconds, self.upkeep_in()) * 1000)
-        reply = self._wire.run([self._hints(block)], wait=max(0, block) / 1000)[0]
-        if isinstance(reply, Exception):
-            raise reply
-        self._note(reply)
-
-    def _hints(self, block: int = 0) -> Command:
-        how = ("BLOCK", block) if block > 0 else ()
-        return ("XREAD", *how, "STREAMS", *self._seen, *self._seen.values())
+        for reply in self._wire.block(self._seen, min(seconds, self.upkeep_in())):
+            if isinstance(reply, Exception):
+                self._synchronised = False
+                raise reply
+            self._note(reply)
 
     def _note(self, reply: Any) -> None:
         now = time.monotonic()

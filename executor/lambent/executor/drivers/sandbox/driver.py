@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Sandbox
+from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox
 from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, sampler, seccomp, wire
 from lambent.executor.drivers.sandbox.netport import Network
 from lambent.executor.drivers.sandbox.running import RunningSandbox
@@ -277,7 +277,7 @@ class SandboxDriver:
             # A disk that is full today says nothing about what this host can do: the probe takes no room.
             refusal = self._images.refusal(spec.ephemeral_mb) if spec.id != _PROBE else None
             if refusal is not None:
-                raise ServiceException(refusal)
+                raise NoRoom(refusal)
             try:
                 with self._images.promise(spec.ephemeral_mb):
                     await _to_end(loop.run_in_executor(None, self._make_image, spec, sandbox))

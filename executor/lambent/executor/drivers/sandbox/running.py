@@ -91,7 +91,7 @@ class RunningSandbox:
         self._killed = True
         if self.groups is None or not self.groups.counts_memory:
             try:
-                self.max_memory()  # a dead process's memory can't be looked at
+                self.used()  # a dead process's memory can't be looked at
             except OSError as failure:  # out of descriptors: it dies all the same
                 _log.warning("The memory of a killed one is not known.", environment=self.id, failure=failure)
         self._send(self._init, signal.SIGKILL)  # and with it, its PID namespace
@@ -101,19 +101,17 @@ class RunningSandbox:
     def signal(self, number: int) -> None:
         self._send(self._runtime, number)
 
-    def max_memory(self) -> int:
-        if self.groups is not None and self.groups.counts_memory:
-            return self.groups.peak()
-        if not self.exited.done():
-            self.sampled_peak = max(self.sampled_peak, usage.memory_of(self.pids()))
-        return self.sampled_peak
-
-    def cpu_us(self) -> int:
-        if self.groups is not None and self.groups.counts_cpu:
-            self._cpu_us = max(self._cpu_us, self.groups.cpu_us())
-        elif not self.exited.done():
-            self._cpu_us = max(self._cpu_us, usage.cpu_us_of(self.pids()))
-        return self._cpu_us
+    def used(self) -> tuple[int, int]:
+        memory = self.groups if self.groups is not None and self.groups.counts_memory else None
+        cpu = self.groups if self.groups is not None and self.groups.counts_cpu else None
+        if (memory is None or cpu is None) and not self.exited.done():
+            looked_at = usage.used_by(self.pids())
+            self.sampled_peak = max(self.sampled_peak, looked_at[0])
+            self._cpu_us = max(self._cpu_us, looked_at[1])
+        return (
+            self.sampled_peak if memory is None else memory.peak(),
+            self._cpu_us if cpu is None else cpu.cpu_us(),
+        )
 
     async def dispose(self) -> None:
         if self._disposing is None:
@@ -169,8 +167,7 @@ class RunningSandbox:
             if self.attachment is not None:
                 await self.attachment.close()
         finally:
-            self.max_memory()  # read for the last time, and kept
-            self.cpu_us()
+            self.used()  # read for the last time, and kept
             loop = asyncio.get_running_loop()
             gone = await loop.run_in_executor(None, self._free_blocking)
             self._close_descriptors()

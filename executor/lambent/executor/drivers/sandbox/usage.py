@@ -16,21 +16,29 @@ _TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 def memory_of(roots: Iterable[int]) -> int:
     """Memory of the processes `roots` (pids; negative ones are skipped) and all that descend from them."""
-    pids = list(_descendants(pid for pid in roots if pid > 0))
+    return _memory(_tree(roots))
+
+
+def used_by(roots: Iterable[int]) -> tuple[int, int]:
+    """(memory; CPU time, of their children that ended too) of those processes, from one walk."""
+    pids = _tree(roots)
+    ticks = 0
+    for pid in pids:
+        _, _, rest = _text(Path(f"/proc/{pid}/stat")).rpartition(")")
+        ticks += sum(int(word) for word in rest.split()[11:15])
+    return _memory(pids), ticks * _TICK_US
+
+
+def _tree(roots: Iterable[int]) -> list[int]:
+    return list(_descendants(pid for pid in roots if pid > 0))
+
+
+def _memory(pids: list[int]) -> int:
     quick = sum(_sum(Path(f"/proc/{pid}/status"), _STATUS) for pid in pids)
     if len(pids) <= 2:
         return quick
     exact = sum(_sum(Path(f"/proc/{pid}/smaps_rollup"), _ROLLUP) for pid in pids)
     return exact or quick
-
-
-def cpu_us_of(roots: Iterable[int]) -> int:
-    """CPU time of those processes, of what descends from them, and of their children that ended."""
-    ticks = 0
-    for pid in _descendants(pid for pid in roots if pid > 0):
-        _, _, rest = _text(Path(f"/proc/{pid}/stat")).rpartition(")")
-        ticks += sum(int(word) for word in rest.split()[11:15])
-    return ticks * _TICK_US
 
 
 def _descendants(roots: Iterable[int]) -> Iterable[int]:
