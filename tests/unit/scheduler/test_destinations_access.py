@@ -44,12 +44,11 @@ def test_functions_are_those_of_this_server() -> None:
         assert problem(nothing, target(f"arn:aws:lambda:{elsewhere}:function:f")) is not None
 
 
-def test_functions_have_no_qualifiers_yet() -> None:
-    arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
+def test_functions_are_reached_by_version_and_alias_too() -> None:
     nothing = Access({}, "k", "s")
-    assert problem(nothing, target(f"{arn}:$LATEST")) is None
-    for qualifier in ("prod", "1"):
-        assert "versions" in (problem(nothing, target(f"{arn}:{qualifier}")) or "")
+    for qualifier in ("prod", "1", "$LATEST"):
+        arn = f"arn:aws:lambda:us-east-1:000000000000:function:f:{qualifier}"
+        assert problem(nothing, target(arn)) is None
 
 
 def test_a_services_own_endpoint_wins() -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lambent.kernel.arn import LATEST
 from lambent.kernel.loopback import proxies_for
 from lambent.kernel.targets import Target, TargetKind
 from lambent.scheduler.destinations.base import DeliveryFailed
@@ -61,8 +60,6 @@ class Access:
         if target.kind is TargetKind.LAMBDA:
             if (target.region, target.account) != (region, account):
                 return f"the functions of this server are in account {account} and region {region}."
-            if target.qualifier not in (None, LATEST):
-                return f"functions have no versions and aliases here yet, only {LATEST}."
             return None
         if self.endpoint(target.kind) is not None or self.own_keys:
             return None
