@@ -1,0 +1,266 @@
+"""The one thread that publishes: it takes all that has gathered, makes the queues that are not there yet, sends
+the batch and answers when the broker has confirmed each message.
+
+New events fail fast (their caller gets an error and may come again); what takes a delivered item's place is
+repeated until it is stored, since nobody else could.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambent.kernel.errors import EventQueueUnavailable
+from lambent.kernel.events import Line
+from lambent.kernel.log import Log
+from lambent.scheduler.amqp.known import Known
+from lambent.scheduler.amqp.link import Link, LinkError, Message, Refused, Unroutable
+from lambent.scheduler.amqp.names import Place, parse
+
+_log = Log(__name__)
+_GIVE_UP_SECONDS = 5.0  # a publish that waited longer than this is refused unsent
+_MAX_BATCH = 256
+_MAX_BATCH_BYTES = 16 << 20
+_MAX_WAITING_BYTES = 64 << 20
+_RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+_DETOUR_MS = 1000  # where what must not be refused waits, when its line is full
+
+
+@dataclass(slots=True)
+class Job:
+    """Messages that are stored all or repeated. `done(error)` is called in the writer's thread. `persist`:
+    repeated until stored; else they are new events, which count against a lane's bound."""
+
+    messages: list[Message]
+    done: Callable[[EventQueueUnavailable | None], None]
+    persist: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        return sum(len(message.body) for message in self.messages)
+
+
+class Writer:
+    """`most`: events of a lane (0: any number)."""
+
+    def __init__(self, connect: Callable[[], Link], known: Known, *, most: int) -> None:
+        self._connect = connect
+        self._known = known
+        self._most = most
+        # Beyond the bound, for what comes back to its lane: the broker's own bound knows no difference.
+        self._hard = most + most // 10 + _MAX_BATCH if most else 0
+        self._jobs: deque[Job] = deque()
+        self._bytes = 0
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="lambent queue writer", daemon=True)
+        self._link: Link | None = None
+        self._failures = 0
+        self._again: list[Job] = []
+        self._again_at = 0.0
+        self._declared: set[str] = set()
+        self._places_left: dict[str, int] = {}  # of a bounded queue: messages until it is to be looked at
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more jobs; what waits is sent once more or refused. Returns at once; `join` in a thread."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def put(self, job: Job) -> None:
+        """Queues a job. Raises EventQueueUnavailable when too much waits already."""
+        with self._ready:
+            if self._stopping:
+                raise refused("the server is stopping")
+            if not job.persist and self._bytes > _MAX_WAITING_BYTES:
+                raise refused("too many wait to be stored")
+            self._jobs.append(job)
+            self._bytes += job.size
+            self._ready.notify()
+
+    def forget(self, queues: Sequence[str]) -> None:
+        """They were deleted."""
+        with self._ready:
+            self._declared -= set(queues)
+            for queue in queues:
+                self._places_left.pop(queue, None)
+
+    # in the writer's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                self._ready.wait_for(
+                    lambda: self._jobs or self._stopping or self._again_in() <= 0,
+                    self._again_in() if self._again else None,
+                )
+                if not self._jobs and self._stopping and not self._again:
+                    break
+                batch = self._take()
+                if self._again and (self._stopping or self._again_in() <= 0):
+                    batch, self._again = self._again + batch, []
+            self._work(batch)
+        self._disconnect()
+
+    def _again_in(self) -> float:
+        return self._again_at - time.monotonic() if self._again else 1.0
+
+    def _take(self) -> list[Job]:
+        batch: list[Job] = []
+        size = 0
+        while self._jobs and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
+            job = self._jobs.popleft()
+            size += job.size
+            batch.append(job)
+        self._bytes -= size
+        return batch
+
+    def _work(self, batch: list[Job]) -> None:
+        now = time.monotonic()
+        fresh: list[Job] = []
+        for job in batch:
+            if not job.persist and now - job.since > _GIVE_UP_SECONDS:
+                job.done(refused("the event queue's server does not answer"))
+            else:
+                fresh.append(job)
+        sent: list[Job] = []
+        try:
+            if self._link is None:
+                self._link = self._connect()
+            link = self._link
+            sent = self._within_bounds(link, fresh)
+            self._make_queues(link, [message.queue for job in sent for message in job.messages])
+            answers = iter(link.publish([message for job in sent for message in job.messages]))
+        except Exception as error:
+            # Whatever it was, these were not confirmed: their callers must hear of it, and the thread must
+            # live.
+            self._failed(error)
+            for job in sent or fresh:
+                self._repeat_or_refuse(job, error)
+            return
+        self._failures = 0
+        for job in sent:
+            self._answer(job, [next(answers) for _ in job.messages])
+
+    def _answer(self, job: Job, answers: Sequence[LinkError | None]) -> None:
+        pairs = list(zip(job.messages, answers, strict=True))
+        gone = [message.queue for message, answer in pairs if isinstance(answer, Unroutable)]
+        if gone:  # deleted by somebody else: made again, with the next try
+            self.forget(gone)
+            self._known.forget(gone)
+        left = [message for message, answer in pairs if answer is not None]
+        if not left:
+            job.done(None)
+            return
+        job.messages = left
+        if job.persist:
+            for message, answer in pairs:
+                if isinstance(answer, Refused):
+                    message.queue = _detour(message.queue)
+            self._repeat_or_refuse(job, next(answer for _, answer in pairs if answer is not None))
+        elif gone and not self._stopping:
+            self._repeat(job)
+        else:
+            job.done(refused("the function's queue is full, or has no server that leads it"))
+
+    def _repeat_or_refuse(self, job: Job, error: Exception) -> None:
+        if job.persist and not self._stopping:
+            self._repeat(job)
+        else:
+            refusal = refused(f"the event queue's server failed ({error})")
+            refusal.certain = isinstance(error, LinkError) and error.certain
+            refusal.__cause__ = error
+            job.done(refusal)
+
+    def _repeat(self, job: Job) -> None:
+        self._again.append(job)
+        step = min(max(self._failures, 1), len(_RETRY_SECONDS)) - 1
+        self._again_at = time.monotonic() + _RETRY_SECONDS[step]
+
+    def _within_bounds(self, link: Link, jobs: Sequence[Job]) -> list[Job]:
+        """Refuses new events beyond the bound of their lane. The broker's own bound is soft, so it is counted
+        here, and asked when what was free is used up."""
+        if not self._most:
+            return list(jobs)
+        fits: list[Job] = []
+        for job in jobs:
+            queue = job.messages[0].queue
+            if not job.persist and not self._place(link, queue):
+                job.done(refused(f"the function's queue is full ({self._most} events)"))
+            else:
+                fits.append(job)
+        return fits
+
+    def _place(self, link: Link, queue: str) -> bool:
+        left = self._places_left.get(queue, 0)
+        if left <= 0:
+            left = self._most - (link.count(queue) or 0)
+        self._places_left[queue] = left - 1
+        return left > 0
+
+    def _make_queues(self, link: Link, queues: Sequence[str]) -> None:
+        """In this order: the queue, its name in the register, what is to lie in it. So a crash leaves a queue
+        that nobody knows, but never one with anything in it."""
+        new: list[str] = []
+        for queue in dict.fromkeys(queues):
+            place = parse(queue)
+            leads_to = [] if place is None else [place._replace(step=0).queue]  # where waits end, first
+            for each in dict.fromkeys([*leads_to, queue]):
+                if each not in self._declared and each not in new:
+                    bounded = place is not None and place.line is Line.LANE and each in leads_to
+                    link.declare(each, most=self._hard if bounded else 0)
+                    new.append(each)
+        unheard = [queue for queue in new if queue not in self._known and parse(queue) is not None]
+        if unheard:
+            link.announce(unheard)
+        self._known.add(unheard)
+        self._declared |= set(new)
+
+    def _failed(self, error: Exception) -> None:
+        if self._failures == 0:
+            _log.warning("The event queue's server did not take a batch.", error=repr(error))
+        self._failures += 1
+        if self._link is None or not self._link.blocked:  # a new one would have to find out again
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+
+def _detour(queue: str) -> str:
+    place = parse(queue)
+    return queue if place is None or place.step else Place(place.line, place.lane, _DETOUR_MS).queue
+
+
+def refused(why: str) -> EventQueueUnavailable:
+    """Nothing was sent."""
+    refusal = EventQueueUnavailable(f"The event was not accepted: {why}. Send it again.")
+    refusal.certain = True
+    return refusal
+
+
+def resolve(future: "asyncio.Future[Any]", error: BaseException | None, result: Any = None) -> None:
+    """Ends a future of a loop, from any thread."""
+
+    def end() -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    loop = future.get_loop()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(end)
