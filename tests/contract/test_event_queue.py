@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -54,7 +55,7 @@ def make(broker: str, request: pytest.FixtureRequest) -> KombuEventQueue | AmqpE
         url: str = request.getfixturevalue("redis_url").replace("redis://", "redis+streams://")
         return KombuEventQueue(url, consumer_name="one", blobs=MemoryBlobs(), shards=4, max_events=MOST)
     url = request.getfixturevalue("rabbit_server").url if broker == "amqp" else "memory://"
-    return AmqpEventQueue(url, blobs=MemoryBlobs(), max_events=MOST)
+    return AmqpEventQueue(url, blobs=MemoryBlobs(), space=AsyncMock(return_value="test"), max_events=MOST)
 
 
 def event(number: int = 1, *, lane: str = "uid-a", payload: bytes = b"{}") -> Event:

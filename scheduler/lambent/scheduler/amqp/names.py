@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
     @property
     def queue(self) -> str:
-        """The broker's name of it."""
+        """Its name here; the broker's has the installation in it."""
         wait = f"wait-{self.step}." if self.step else ""
         return f"{PREFIX}{wait}{self.line.value}.{{{self.lane}}}"
 

@@ -8,7 +8,7 @@ crash in between leaves both, never none.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -38,21 +38,25 @@ FAILURES = (OSError, LinkError, KombuError, *RabbitLink.errors)
 
 
 class AmqpEventQueue:
-    """`url`: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, `amqps://…` or `memory://`. `blobs`: where large payloads
-    go. `max_events`: of a lane, beyond which it takes no more (0: any number). `timeout`: seconds for an answer
-    of the broker. `start` before use, in a running loop; `close` at the end."""
+    """`url`: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, `amqps://…` or `memory://`. `space`: finds out which
+    installation this is, at the start, for one broker may serve several. `blobs`: where large payloads go.
+    `max_events`: of a lane, beyond which it takes no more (0: any number). `timeout`: seconds for an answer of
+    the broker. `start` before use, in a running loop; `close` at the end."""
 
     def __init__(
         self,
         url: str,
         *,
         blobs: BlobStore,
+        space: Callable[[], Awaitable[str]],
         max_batch: int = 256,
         max_events: int = 0,
         timeout: float = 3.0,
         clock: Clock | None = None,
     ) -> None:
         self._url = url
+        self._find_space = space
+        self._space = ""
         self._timeout = timeout
         self._clock = clock or SystemClock()
         self._spill = Spill(blobs)
@@ -66,8 +70,10 @@ class AmqpEventQueue:
         self._reader = Reader(lambda: self._connect(beats=True), self._known, self._later, limit=max_batch)
 
     async def start(self) -> None:
-        """Starts the two threads. A broker that does not answer is no error here: publishes say so."""
+        """Starts the two threads. A broker that does not answer is no error here: publishes say so. Raises what
+        `space` raises."""
         if not self._started:
+            self._space = await self._find_space()
             self._started = True
             self._writer.start()
             self._reader.start()
@@ -86,7 +92,7 @@ class AmqpEventQueue:
         if self._url.startswith(_LOCAL):
             link: Link = LocalLink(self._url)
         else:
-            link = RabbitLink(self._url, timeout=self._timeout, beats=beats)
+            link = RabbitLink(self._url, space=self._space, timeout=self._timeout, beats=beats)
         if self._product is None:
             self._product = link.product
             durable = self.durable()
@@ -95,11 +101,7 @@ class AmqpEventQueue:
 
     def durability(self) -> str:
         """What "accepted" means with this broker, for the start-up lines and `doctor`."""
-        if self._url.startswith(_LOCAL):
-            return "at risk: kombu's memory:// keeps them in this process, whose end loses them all. Try only."
-        if self._product is None:
-            return "not known yet: no connection so far"
-        return f"on disk before the answer ({self._product}, quorum queues, confirmed publishes)."
+        return _durability(self._url, self._product)
 
     def durable(self) -> bool | None:
         """Whether an accepted event survives a crash of the broker and a loss of power; None: not known yet."""
@@ -385,6 +387,23 @@ class AmqpEventQueue:
             return await asyncio.to_thread(run)
         except FAILURES as failure:
             raise EventQueueUnavailable(f"The event queue's server failed ({failure}). Try again.") from failure
+
+
+def _durability(url: str, product: str | None) -> str:
+    if url.startswith(_LOCAL):
+        return "at risk: memory:// keeps them in the server's own process, whose end loses them. Only to try."
+    if product is None:
+        return "not known yet: no connection so far"
+    return f"on disk before the answer ({product}, quorum queues, confirmed publishes)."
+
+
+def probe(url: str, *, timeout: float) -> tuple[bool, str]:
+    """Whether accepted events are durable there, and how; asks the broker. Raises what is in FAILURES."""
+    if url.startswith(_LOCAL):
+        return False, _durability(url, None)
+    link = RabbitLink(url, space="", timeout=timeout)
+    link.close()
+    return True, _durability(url, link.product)
 
 
 def _nothing() -> None:

@@ -24,7 +24,7 @@ from lambent.scheduler.amqp.link import (
     TimedOut,
     Unroutable,
 )
-from lambent.scheduler.amqp.names import REGISTER, parse
+from lambent.scheduler.amqp.names import PREFIX, REGISTER, parse
 
 _HEARTBEAT = 10.0
 _SOON = 0.001
@@ -33,12 +33,15 @@ _PERSISTENT = 2
 
 
 class RabbitLink:
-    """`timeout`: seconds for each answer of the server. `beats`: the owner calls `arrived` at least each
-    `rest()` seconds, so heartbeats tell of a server that hangs."""
+    """`space`: stands in the names of the broker's queues, so that several installations may share it, none of
+    which knows the others' functions. `timeout`: seconds for each answer of the server. `beats`: its owner
+    calls `arrived` at least each `rest()` seconds, so heartbeats tell of a server that hangs."""
 
     errors = (*Transport.connection_errors, *Transport.channel_errors)
 
-    def __init__(self, url: str, *, timeout: float, beats: bool = False) -> None:
+    def __init__(self, url: str, *, space: str, timeout: float, beats: bool = False) -> None:
+        self._prefix = f"lambent.{space}."
+        self._register = self._real(REGISTER)
         self._timeout = timeout
         self._blocked = False
         self.cancelled: list[tuple[str, int]] = []
@@ -72,6 +75,10 @@ class RabbitLink:
         self._consumers: dict[str, int] = {}
         self._numbers = 0
 
+    def _real(self, queue: str) -> str:
+        """The broker's own name of a queue."""
+        return self._prefix + queue.removeprefix(PREFIX)
+
     @property
     def blocked(self) -> bool:
         return self._blocked
@@ -91,7 +98,7 @@ class RabbitLink:
         self._refused.clear()
         self._returned.clear()
         for message in messages:
-            self._send(message, routing_key=message.queue)
+            self._send(message, routing_key=self._real(message.queue))
         self._await_confirms()
         return [self._outcome(message.id) for message in messages]
 
@@ -156,14 +163,14 @@ class RabbitLink:
             arguments |= {
                 "x-message-ttl": place.step,
                 "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": place._replace(step=0).queue,
+                "x-dead-letter-routing-key": self._real(place._replace(step=0).queue),
                 "x-dead-letter-strategy": "at-least-once",
                 "x-overflow": "reject-publish",  # the strategy demands it
             }
         elif most:
             arguments |= {"x-max-length": most, "x-overflow": "reject-publish"}
         if self.count(queue) is None:  # one that is there may have been made with another bound
-            self._declare(queue, arguments)
+            self._declare(self._real(queue), arguments)
 
     def _quorum(self) -> dict[str, Any]:
         # Since RabbitMQ 4 what came back 20 times is dropped, unless told; before it, -1 would be a limit.
@@ -179,20 +186,20 @@ class RabbitLink:
         self._refused.clear()
         self._returned.clear()
         for queue in queues:
-            self._send(Message(REGISTER, b"", queue), exchange=REGISTER)
+            self._send(Message(REGISTER, b"", queue), exchange=self._register)
         self._await_confirms()
         if self._returned or self._refused:
             raise LinkError("its register of queues takes no more")
 
     def _make_register(self) -> None:
-        self._channel.exchange_declare(REGISTER, "fanout", durable=True, auto_delete=False)
-        self._declare(REGISTER, self._quorum())
-        self._channel.queue_bind(REGISTER, exchange=REGISTER)
+        self._channel.exchange_declare(self._register, "fanout", durable=True, auto_delete=False)
+        self._declare(self._register, self._quorum())
+        self._channel.queue_bind(self._register, exchange=self._register)
 
     def watch(self) -> Sequence[str]:
         self._make_register()
         own, _, _ = self._channel.queue_declare("", exclusive=True, auto_delete=True)
-        self._channel.queue_bind(own, exchange=REGISTER)
+        self._channel.queue_bind(own, exchange=self._register)
         self._channel.basic_consume(
             own, no_ack=True, callback=lambda raw: self._heard.append(raw.properties["message_id"])
         )
@@ -202,10 +209,10 @@ class RabbitLink:
         """Names of queues that are there; others, and what is there twice, leave the register."""
         known: set[str] = set()
         with self._own_channel() as channel:
-            _, count, _ = channel.queue_declare(REGISTER, passive=True)
+            _, count, _ = channel.queue_declare(self._register, passive=True)
             rows: list[Any] = []
             # Exclusive: two readers at once would see a part each.
-            channel.basic_consume(REGISTER, exclusive=True, callback=rows.append)
+            channel.basic_consume(self._register, exclusive=True, callback=rows.append)
             end = time.monotonic() + self._timeout
             while len(rows) < count:
                 if time.monotonic() > end:
@@ -245,14 +252,14 @@ class RabbitLink:
             raise
 
     def count(self, queue: str) -> int | None:
-        declared = self._try(lambda channel: channel.queue_declare(queue, passive=True))
+        declared = self._try(lambda channel: channel.queue_declare(self._real(queue), passive=True))
         return None if declared is None else int(declared.message_count)
 
     def purge(self, queue: str) -> int:
-        return int(self._try(lambda channel: channel.queue_purge(queue)) or 0)
+        return int(self._try(lambda channel: channel.queue_purge(self._real(queue))) or 0)
 
     def delete(self, queue: str) -> int:
-        return int(self._try(lambda channel: channel.queue_delete(queue)) or 0)
+        return int(self._try(lambda channel: channel.queue_delete(self._real(queue))) or 0)
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -265,7 +272,10 @@ class RabbitLink:
             self._came.append(_message(raw, queue, number))
 
         self._channel.basic_consume(
-            queue, consumer_tag=f"{number}", callback=came, on_cancel=lambda _: self._lost(queue, number)
+            self._real(queue),
+            consumer_tag=f"{number}",
+            callback=came,
+            on_cancel=lambda _: self._lost(queue, number),
         )
         self._consumers[queue] = number
         return number
@@ -311,7 +321,7 @@ class RabbitLink:
         if self.count(queue) is None:
             return
         for _ in range(most):
-            raw = self._channel.basic_get(queue)
+            raw = self._channel.basic_get(self._real(queue))
             if raw is None:
                 return
             yield _message(raw, queue, 0)
