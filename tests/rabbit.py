@@ -2,15 +2,16 @@
 folder of its own, so that it meets no other and leaves nothing."""
 
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from amqp import Connection
-from support import free_port
 
 # Debian's script in /usr/sbin runs as the user rabbitmq only; this one as anybody.
 _PLACES = ("/usr/lib/rabbitmq/bin/rabbitmq-server",)
@@ -30,7 +31,7 @@ class RabbitServer:
     def __init__(self, binary: Path, **config: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lambent-rabbit-"))
         self.binary = binary
-        self.port, distribution, epmd = free_port(), free_port(), free_port()
+        self.port, distribution, epmd = _port(), _port(), _port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         lines = {"disk_free_limit.absolute": "1MB", **{key.replace("__", "."): v for key, v in config.items()}}
         (self.folder / "plugins").write_text("[].\n")
@@ -145,6 +146,18 @@ class RabbitServer:
         self._epmd.kill()
         self._epmd.wait(10)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _port() -> int:
+    """A free one below those that the kernel gives to connections, which would take it during a slow start."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def _descendants(pid: int) -> list[int]:

@@ -55,7 +55,9 @@ def make(broker: str, request: pytest.FixtureRequest) -> KombuEventQueue | AmqpE
         url: str = request.getfixturevalue("redis_url").replace("redis://", "redis+streams://")
         return KombuEventQueue(url, consumer_name="one", blobs=MemoryBlobs(), shards=4, max_events=MOST)
     url = request.getfixturevalue("rabbit_server").url if broker == "amqp" else "memory://"
-    return AmqpEventQueue(url, blobs=MemoryBlobs(), space=AsyncMock(return_value="test"), max_events=MOST)
+    return AmqpEventQueue(
+        url, blobs=MemoryBlobs(), space=AsyncMock(return_value="test"), max_events=MOST, settle=0
+    )
 
 
 def event(number: int = 1, *, lane: str = "uid-a", payload: bytes = b"{}") -> Event:

@@ -2,12 +2,13 @@
 this package and kombu's transports."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 DUE = "x-lambent-due"  # ms since the epoch; what comes before it is to wait for the rest
 FIRST_PUT = "x-lambent-first-put"  # ms since the epoch: when it was first put on its line
+FOR = "x-lambent-for"  # of a message in the cradle: its queue
 CONTENT_TYPE = "application/x-lambent-event"
 _BACK_SECONDS = 0.5
 
@@ -40,13 +41,14 @@ class TimedOut(LinkError):
 
 @dataclass(slots=True)
 class Message:
-    """On its way to a queue, or from it. `id`: the same for every copy of one message; `tag`, `consumer`: the
-    link's own, of a delivered one."""
+    """On its way to a queue, or from it. `id`: the same for every copy of one message; `young`: its queue
+    is too new to keep it. `tag`, `consumer`: the link's own, of a delivered one."""
 
     queue: str
     body: bytes
     id: str
     headers: dict[str, Any] = field(default_factory=dict)
+    young: bool = False
     tag: Any = 0
     consumer: int = 0
     redelivered: bool = False
@@ -66,17 +68,23 @@ class Link(Protocol):
         """Of each message, once all are answered, None when it is stored as safely as the broker can. Raises
         when any may be stored or not."""
 
-    def declare(self, queue: str, *, most: int) -> None:
-        """Makes the queue, if it is not there. `most`: messages that it takes, 0 for any number."""
+    def prepare(self) -> float:
+        """Makes what is needed before any queue; seconds until it may be used."""
 
-    def announce(self, queues: Sequence[str]) -> None:
-        """Writes queues into the register, and tells those who watch it."""
+    def declare(self, queue: str, *, most: int) -> bool:
+        """Makes the queue, if it is not there; whether it has. `most`: messages that it takes, 0: any."""
 
-    def watch(self) -> Sequence[str]:
-        """The queues of the register; from now on new ones come in `heard`."""
+    def alive(self, queue: str) -> bool:
+        """Whether the queue works."""
 
-    def heard(self) -> Sequence[str]:
-        """Queues that were announced since the last call."""
+    def announce(self, queues: Sequence[str], *, settled: bool) -> None:
+        """Writes queues into the register, and tells who watches it. `settled`: they keep what they take."""
+
+    def watch(self) -> Mapping[str, bool]:
+        """The queues of the register, and whether they are settled; new ones come in `heard` from now on."""
+
+    def heard(self) -> Sequence[tuple[str, bool]]:
+        """What was announced since the last call."""
 
     def subscribe(self, queue: str, window: int) -> int:
         """Has messages sent, at most `window` that are not settled; the number that they will carry as

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kombu.connection import Connection
@@ -25,7 +25,9 @@ class _Hub:
         self.lock = threading.RLock()
         self.most: dict[str, int] = {}
         self.waits: list[tuple[float, str]] = []  # (monotonic end, queue of waits)
-        self.bells: dict[int, list[str]] = {}  # of each watching link, and what it has not heard of
+        self.bells: dict[
+            int, list[tuple[str, bool]]
+        ] = {}  # of each watching link, and what it has not heard of
 
     def ring(self) -> None:
         with self.lock:
@@ -83,23 +85,30 @@ class LocalLink:
             heapq.heappush(_hub.waits, (time.monotonic() + place.step / 1000, message.queue))
         return None
 
-    def declare(self, queue: str, *, most: int) -> None:
+    def prepare(self) -> float:
+        return 0.0
+
+    def declare(self, queue: str, *, most: int) -> bool:
         with _hub.lock:
             self._channel.queue_declare(queue)
             _hub.most[queue] = most
+        return True
 
-    def announce(self, queues: Sequence[str]) -> None:
+    def alive(self, queue: str) -> bool:
+        return True
+
+    def announce(self, queues: Sequence[str], *, settled: bool) -> None:
         with _hub.lock:
             for news in _hub.bells.values():
-                news += queues
+                news += [(queue, settled) for queue in queues]
         _hub.ring()
 
-    def watch(self) -> Sequence[str]:
+    def watch(self) -> Mapping[str, bool]:
         with _hub.lock:
             _hub.bells[self._bell] = []
-            return [name for name in Channel.queues if name.startswith(PREFIX)]
+            return {name: True for name in Channel.queues if name.startswith(PREFIX)}
 
-    def heard(self) -> Sequence[str]:
+    def heard(self) -> Sequence[tuple[str, bool]]:
         with _hub.lock:
             news = _hub.bells.get(self._bell, [])
             heard = list(news)

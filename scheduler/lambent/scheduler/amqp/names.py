@@ -12,6 +12,7 @@ from lambent.kernel.events import Line
 
 PREFIX = "lambent."
 REGISTER = "lambent.register"  # a queue with the name of each queue, and the exchange that announces new ones
+CRADLE = "lambent.cradle"  # where messages for a queue lie that is too new to keep them
 UNREADABLE = "lambent.unreadable"  # where bytes go that are no item: kept, for somebody to look at
 # Milliseconds. Doubling twice over, so that AWS's waits of one and two minutes are one step each.
 STEPS = tuple(125 << n for n in range(7)) + tuple(15_000 << n for n in range(11))

@@ -41,7 +41,8 @@ class AmqpEventQueue:
     """`url`: `amqp://USER:PASSWORD@HOST:PORT/VHOST`, `amqps://…` or `memory://`. `space`: finds out which
     installation this is, at the start, for one broker may serve several. `blobs`: where large payloads go.
     `max_events`: of a lane, beyond which it takes no more (0: any number). `timeout`: seconds for an answer of
-    the broker. `start` before use, in a running loop; `close` at the end."""
+    the broker. `settle`: seconds until a new queue keeps what it takes (a RabbitMQ that is killed
+    within 3 loses it). `start` before use, in a running loop; `close` at the end."""
 
     def __init__(
         self,
@@ -52,12 +53,14 @@ class AmqpEventQueue:
         max_batch: int = 256,
         max_events: int = 0,
         timeout: float = 3.0,
+        settle: float = 4.0,
         clock: Clock | None = None,
     ) -> None:
         self._url = url
         self._find_space = space
         self._space = ""
         self._timeout = timeout
+        self._settle_seconds = settle
         self._clock = clock or SystemClock()
         self._spill = Spill(blobs)
         self._known = Known()
@@ -66,7 +69,9 @@ class AmqpEventQueue:
         # Of what is delivered: the message's first_put (kept over retries), and its blob.
         self._delivered: dict[str, tuple[int, str | None]] = {}
         self._heads: dict[str, tuple[int | None, float]] = {}
-        self._writer = Writer(self._connect, self._known, most=max_events)
+        self._writer = Writer(
+            self._connect, self._known, most=max_events, settle=0 if url.startswith(_LOCAL) else settle
+        )
         self._reader = Reader(lambda: self._connect(beats=True), self._known, self._later, limit=max_batch)
 
     async def start(self) -> None:
@@ -92,7 +97,13 @@ class AmqpEventQueue:
         if self._url.startswith(_LOCAL):
             link: Link = LocalLink(self._url)
         else:
-            link = RabbitLink(self._url, space=self._space, timeout=self._timeout, beats=beats)
+            link = RabbitLink(
+                self._url,
+                space=self._space,
+                timeout=self._timeout,
+                settle=self._settle_seconds,
+                beats=beats,
+            )
         if self._product is None:
             self._product = link.product
             durable = self.durable()

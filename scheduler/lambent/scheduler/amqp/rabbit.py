@@ -7,16 +7,19 @@ who watches. It is read by taking all of it and giving it back.
 
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport.pyamqp import Transport
 
 from lambent.scheduler.amqp.link import (
     CONTENT_TYPE,
+    FOR,
     Blocked,
     LinkError,
     Message,
@@ -24,12 +27,15 @@ from lambent.scheduler.amqp.link import (
     TimedOut,
     Unroutable,
 )
-from lambent.scheduler.amqp.names import PREFIX, REGISTER, parse
+from lambent.scheduler.amqp.names import CRADLE, PREFIX, REGISTER, parse
 
 _HEARTBEAT = 10.0
 _SOON = 0.001
 _NOT_FOUND = 404
+_INTERNAL_ERROR = 541
 _PERSISTENT = 2
+_DELETE_SECONDS = 15.0  # of a queue that is out of order, 5 s
+_SETTLED = "x-lambent-settled"
 
 
 class RabbitLink:
@@ -39,9 +45,10 @@ class RabbitLink:
 
     errors = (*Transport.connection_errors, *Transport.channel_errors)
 
-    def __init__(self, url: str, *, space: str, timeout: float, beats: bool = False) -> None:
+    def __init__(self, url: str, *, space: str, timeout: float, settle: float = 0, beats: bool = False) -> None:
         self._prefix = f"lambent.{space}."
         self._register = self._real(REGISTER)
+        self._url, self._space, self._settle = url, space, settle
         self._timeout = timeout
         self._blocked = False
         self.cancelled: list[tuple[str, int]] = []
@@ -71,7 +78,7 @@ class RabbitLink:
         self._refused: set[str] = set()
         self._returned: set[str] = set()
         self._came: list[Message] = []
-        self._heard: list[str] = []
+        self._heard: list[tuple[str, bool]] = []
         self._consumers: dict[str, int] = {}
         self._numbers = 0
 
@@ -98,7 +105,11 @@ class RabbitLink:
         self._refused.clear()
         self._returned.clear()
         for message in messages:
-            self._send(message, routing_key=self._real(message.queue))
+            if message.young:
+                kept = replace(message, headers={**message.headers, FOR: message.queue})
+                self._send(kept, routing_key=self._real(CRADLE))
+            else:
+                self._send(message, routing_key=self._real(message.queue))
         self._await_confirms()
         return [self._outcome(message.id) for message in messages]
 
@@ -156,7 +167,20 @@ class RabbitLink:
 
     # ---- queues and their register ---------------------------------------------------------------------
 
-    def declare(self, queue: str, *, most: int) -> None:
+    def prepare(self) -> float:
+        """The cradle and the register have to settle themselves, once."""
+        made = False
+        if self._settle and self.count(CRADLE) is None:
+            made = True
+            self._declare(self._real(CRADLE), self._quorum())
+        if self.count(REGISTER) is None:
+            made = True
+            self._channel.exchange_declare(self._register, "fanout", durable=True, auto_delete=False)
+            self._declare(self._register, self._quorum())
+            self._channel.queue_bind(self._register, exchange=self._register)
+        return self._settle if made else 0.0
+
+    def declare(self, queue: str, *, most: int) -> bool:
         place = parse(queue)
         arguments: dict[str, Any] = self._quorum()
         if place is not None and place.step:
@@ -169,8 +193,26 @@ class RabbitLink:
             }
         elif most:
             arguments |= {"x-max-length": most, "x-overflow": "reject-publish"}
-        if self.count(queue) is None:  # one that is there may have been made with another bound
-            self._declare(self._real(queue), arguments)
+        if self.count(queue) is not None:  # it may have been made with another bound
+            return False
+        self._declare(self._real(queue), arguments)
+        return True
+
+    def alive(self, queue: str) -> bool:
+        """A queue that is out of order answers nothing or an internal error, which ends the link that asks."""
+        link = RabbitLink(self._url, space=self._space, timeout=self._timeout)
+        try:
+            for message in link.take(queue, 1):
+                link.give_back([message.tag])
+            return True
+        except TimeoutError:
+            return False
+        except AMQPError as error:
+            if error.reply_code == _INTERNAL_ERROR:
+                return False
+            raise
+        finally:
+            link.close()
 
     def _quorum(self) -> dict[str, Any]:
         # Since RabbitMQ 4 what came back 20 times is dropped, unless told; before it, -1 would be a limit.
@@ -180,53 +222,45 @@ class RabbitLink:
     def _declare(self, queue: str, arguments: dict[str, Any]) -> None:
         self._channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
 
-    def announce(self, queues: Sequence[str]) -> None:
-        self._make_register()
+    def announce(self, queues: Sequence[str], *, settled: bool) -> None:
         self._confirm()
         self._refused.clear()
         self._returned.clear()
         for queue in queues:
-            self._send(Message(REGISTER, b"", queue), exchange=self._register)
+            self._send(Message(REGISTER, b"", queue, {_SETTLED: settled}), exchange=self._register)
         self._await_confirms()
         if self._returned or self._refused:
             raise LinkError("its register of queues takes no more")
 
-    def _make_register(self) -> None:
-        self._channel.exchange_declare(self._register, "fanout", durable=True, auto_delete=False)
-        self._declare(self._register, self._quorum())
-        self._channel.queue_bind(self._register, exchange=self._register)
-
-    def watch(self) -> Sequence[str]:
-        self._make_register()
+    def watch(self) -> Mapping[str, bool]:
         own, _, _ = self._channel.queue_declare("", exclusive=True, auto_delete=True)
         self._channel.queue_bind(own, exchange=self._register)
-        self._channel.basic_consume(
-            own, no_ack=True, callback=lambda raw: self._heard.append(raw.properties["message_id"])
-        )
+        self._channel.basic_consume(own, no_ack=True, callback=lambda raw: self._heard.append(_entry(raw)))
         return self._read_register()
 
-    def _read_register(self) -> Sequence[str]:
-        """Names of queues that are there; others, and what is there twice, leave the register."""
-        known: set[str] = set()
+    def _read_register(self) -> Mapping[str, bool]:
+        """Queues that are there; others, and what is said twice, leave the register."""
+        known: dict[str, bool] = {}
         with self._own_channel() as channel:
             _, count, _ = channel.queue_declare(self._register, passive=True)
             rows: list[Any] = []
             # Exclusive: two readers at once would see a part each.
-            channel.basic_consume(self._register, exclusive=True, callback=rows.append)
+            tag = channel.basic_consume(self._register, exclusive=True, callback=rows.append)
             end = time.monotonic() + self._timeout
             while len(rows) < count:
                 if time.monotonic() > end:
                     raise TimedOut("its register of queues could not be read")
                 self._drain(self._timeout)
-            for row in rows:
-                name = row.properties["message_id"]
+            for row in sorted(rows, key=lambda row: not _entry(row)[1]):
+                name, settled = _entry(row)
                 if name in known or parse(name) is None or self.count(name) is None:
                     channel.basic_ack(row.delivery_tag)
                 else:
-                    known.add(name)
-        return sorted(known)
+                    known[name] = settled
+            channel.basic_cancel(tag)
+        return known
 
-    def heard(self) -> Sequence[str]:
+    def heard(self) -> Sequence[tuple[str, bool]]:
         heard, self._heard = self._heard, []
         return heard
 
@@ -238,6 +272,15 @@ class RabbitLink:
         finally:
             if channel.connection is not None:
                 channel.close()
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        self._amqp.sock.settimeout(max(seconds, self._timeout))
+        try:
+            yield
+        finally:
+            if self._amqp.connected:
+                self._amqp.sock.settimeout(self._timeout)
 
     def _try(self, work: Callable[[Any], Any]) -> Any:
         """On a side channel; None for a queue that is not there, whose error ends the channel."""
@@ -259,6 +302,10 @@ class RabbitLink:
         return int(self._try(lambda channel: channel.queue_purge(self._real(queue))) or 0)
 
     def delete(self, queue: str) -> int:
+        with self._patience(_DELETE_SECONDS):
+            return self._delete(queue)
+
+    def _delete(self, queue: str) -> int:
         return int(self._try(lambda channel: channel.queue_delete(self._real(queue))) or 0)
 
     # ---- reading ---------------------------------------------------------------------------------------
@@ -331,6 +378,11 @@ class RabbitLink:
             self._connection.close()
         except (OSError, LinkError, OperationalError, AttributeError, *self._connection.connection_errors):
             pass  # it is lost already
+
+
+def _entry(raw: Any) -> tuple[str, bool]:
+    """A row of the register: the queue, and whether it is settled."""
+    return raw.properties["message_id"], bool((raw.properties.get("application_headers") or {}).get(_SETTLED))
 
 
 def _message(raw: Any, queue: str, consumer: int) -> Message:

@@ -206,7 +206,8 @@ class Reader:
         """One turn: take what has come, answer if there is something, and wait for more."""
         if self._link is None:
             self._link = self._connect()
-            self._note(self._link, self._link.watch())
+            self._known.usable = time.monotonic() + self._link.prepare()
+            self._note(self._link, list(self._link.watch().items()))
             self._known.complete.set()
         link = self._link
         self._settle()
@@ -235,14 +236,17 @@ class Reader:
         if self._hears in ready:
             os.read(self._hears, 4096)
 
-    def _note(self, link: Link, queues: Sequence[str]) -> None:
+    def _note(self, link: Link, queues: Sequence[tuple[str, bool]]) -> None:
+        """One that is not settled is not read yet: it has nothing, and might not answer."""
         self._known.add(queues)
-        new = [
-            _Line(place)
-            for place in map(parse, queues)
-            if place is not None and not place.step and place.line is not Line.DEAD
-            if place.queue not in self._lines
-        ]
+        new: list[_Line] = []
+        for queue, settled in queues:
+            place = parse(queue)
+            if not settled or place is None or place.step or place.line is Line.DEAD:
+                continue
+            line = self._lines.get(queue) or _Line(place)
+            self._unsubscribe(link, line)  # made anew: the broker may have said nothing of the old one's end
+            new.append(line)
         with self._lock:
             self._lines |= {line.place.queue: line for line in new}
             request = self._request

@@ -17,8 +17,8 @@ from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.events import Line
 from lambent.kernel.log import Log
 from lambent.scheduler.amqp.known import Known
-from lambent.scheduler.amqp.link import Link, LinkError, Message, Refused, Unroutable
-from lambent.scheduler.amqp.names import Place, parse
+from lambent.scheduler.amqp.link import DUE, FIRST_PUT, FOR, Link, LinkError, Message, Refused, Unroutable
+from lambent.scheduler.amqp.names import CRADLE, UNREADABLE, Place, parse
 
 _log = Log(__name__)
 _GIVE_UP_SECONDS = 5.0  # a publish that waited longer than this is refused unsent
@@ -26,6 +26,7 @@ _MAX_BATCH = 256
 _MAX_BATCH_BYTES = 16 << 20
 _MAX_WAITING_BYTES = 64 << 20
 _RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+_REST_SECONDS = 3600.0
 _DETOUR_MS = 1000  # where what must not be refused waits, when its line is full
 
 
@@ -45,12 +46,14 @@ class Job:
 
 
 class Writer:
-    """`most`: events of a lane (0: any number)."""
+    """`most`: events of a lane (0: any number); `settle`: seconds in which a new queue may
+    forget what it takes (0: it keeps it from the start)."""
 
-    def __init__(self, connect: Callable[[], Link], known: Known, *, most: int) -> None:
+    def __init__(self, connect: Callable[[], Link], known: Known, *, most: int, settle: float) -> None:
         self._connect = connect
         self._known = known
         self._most = most
+        self._settle_seconds = settle
         # Beyond the bound, for what comes back to its lane: the broker's own bound knows no difference.
         self._hard = most + most // 10 + _MAX_BATCH if most else 0
         self._jobs: deque[Job] = deque()
@@ -60,9 +63,14 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="lambent queue writer", daemon=True)
         self._link: Link | None = None
         self._failures = 0
+        self._open_at: float | None = 0.0  # when to connect although there is nothing to do: to mend
         self._again: list[Job] = []
         self._again_at = 0.0
         self._declared: set[str] = set()
+        self._young: dict[str, float] = {}  # made here, and when they are settled
+        self._doubtful: set[str] = set()  # the connection was lost while they were young
+        self._cradle_at: float | None = None  # when to look into the cradle
+        self._hold_until = 0.0  # no work of our own accord before that
         self._places_left: dict[str, int] = {}  # of a bounded queue: messages until it is to be looked at
 
     def start(self) -> None:
@@ -92,8 +100,10 @@ class Writer:
         """They were deleted."""
         with self._ready:
             self._declared -= set(queues)
+            self._doubtful -= set(queues)
             for queue in queues:
                 self._places_left.pop(queue, None)
+                self._young.pop(queue, None)
 
     # in the writer's thread
 
@@ -101,8 +111,8 @@ class Writer:
         while True:
             with self._ready:
                 self._ready.wait_for(
-                    lambda: self._jobs or self._stopping or self._again_in() <= 0,
-                    self._again_in() if self._again else None,
+                    lambda: self._jobs or self._stopping or self._due_in() <= 0,
+                    self._due_in(),
                 )
                 if not self._jobs and self._stopping and not self._again:
                     break
@@ -113,7 +123,12 @@ class Writer:
         self._disconnect()
 
     def _again_in(self) -> float:
-        return self._again_at - time.monotonic() if self._again else 1.0
+        return self._again_at - time.monotonic() if self._again else _REST_SECONDS
+
+    def _due_in(self) -> float:
+        now = time.monotonic()
+        own = [end for end in (self._open_at, self._cradle_at, *self._young.values()) if end is not None]
+        return min(self._again_in(), max(min(own, default=now + _REST_SECONDS), self._hold_until) - now)
 
     def _take(self) -> list[Job]:
         batch: list[Job] = []
@@ -135,12 +150,16 @@ class Writer:
                 fresh.append(job)
         sent: list[Job] = []
         try:
-            if self._link is None:
-                self._link = self._connect()
-            link = self._link
+            link = self._open()
+            self._settle(link)
+            self._empty_cradle(link)
+            if not fresh:
+                return
             sent = self._within_bounds(link, fresh)
             self._make_queues(link, [message.queue for job in sent for message in job.messages])
-            answers = iter(link.publish([message for job in sent for message in job.messages]))
+            messages = [message for job in sent for message in job.messages]
+            self._mark_young(messages)
+            answers = iter(link.publish(messages))
         except Exception as error:
             # Whatever it was, these were not confirmed: their callers must hear of it, and the thread must
             # live.
@@ -201,6 +220,72 @@ class Writer:
                 fits.append(job)
         return fits
 
+    def _open(self) -> Link:
+        if self._link is not None:
+            return self._link
+        link = self._connect()
+        try:
+            if not self._known.complete.wait(_GIVE_UP_SECONDS / 2):
+                raise Refused("it does not answer")
+            with self._ready:
+                self._ready.wait_for(lambda: self._stopping, self._known.usable - time.monotonic())
+            self._mend(link)
+        except BaseException:
+            link.close()
+            raise
+        self._link, self._open_at = link, None
+        if self._settle_seconds:
+            self._cradle_at = time.monotonic()
+        return link
+
+    def _mend(self, link: Link) -> None:
+        """Queues that were young when a connection ended, here or in a process that is no more: one that is out
+        of order has never kept anything, and is made anew."""
+        for queue in sorted({*self._doubtful, *self._known.unsettled()} - self._young.keys()):
+            if not link.alive(queue) and not link.count(queue) and not link.alive(queue):
+                _log.info("A queue that its server's end has broken is made anew.", queue=queue)
+                link.delete(queue)
+                link.declare(queue, most=self._bound_of(queue))
+            self._young[queue] = time.monotonic() + self._settle_seconds
+            self._declared.add(queue)
+            self._doubtful.discard(queue)
+
+    def _settle(self, link: Link) -> None:
+        """Tells of the queues that are young no more: they are read from now on."""
+        now = time.monotonic()
+        settled = [queue for queue, end in self._young.items() if end <= now]
+        if settled:
+            link.announce(settled, settled=True)
+            self._known.add((queue, True) for queue in settled)
+            for queue in settled:
+                self._young.pop(queue, None)
+            self._cradle_at = now
+
+    def _empty_cradle(self, link: Link) -> None:
+        """Moves messages to their queues that are settled now. Added before ended; of a queue that was deleted
+        they go."""
+        if self._cradle_at is None or self._cradle_at > time.monotonic():
+            return
+        taken = list(link.take(CRADLE, _MAX_BATCH))
+        copies = [_uncradled(message) for message in taken]
+        self._mark_young(copies)
+        ready = [index for index, copy in enumerate(copies) if not copy.young]
+        answers = link.publish([copies[index] for index in ready]) if ready else []
+        for index, answer in zip(ready, answers, strict=True):
+            if answer is None or isinstance(answer, Unroutable):
+                link.ack([taken[index].tag])
+                taken[index].tag = None
+        link.give_back([message.tag for message in taken if message.tag is not None])
+        self._cradle_at = time.monotonic() if ready else None
+
+    def _mark_young(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            message.young = message.queue in self._young or self._known.is_unsettled(message.queue)
+
+    def _bound_of(self, queue: str) -> int:
+        place = parse(queue)
+        return self._hard if place is not None and place.line is Line.LANE and not place.step else 0
+
     def _place(self, link: Link, queue: str) -> bool:
         left = self._places_left.get(queue, 0)
         if left <= 0:
@@ -217,26 +302,45 @@ class Writer:
             leads_to = [] if place is None else [place._replace(step=0).queue]  # where waits end, first
             for each in dict.fromkeys([*leads_to, queue]):
                 if each not in self._declared and each not in new:
-                    bounded = place is not None and place.line is Line.LANE and each in leads_to
-                    link.declare(each, most=self._hard if bounded else 0)
+                    made = link.declare(each, most=self._bound_of(each))
+                    if self._settle_seconds and (made or each not in self._known) and parse(each) is not None:
+                        self._young[each] = time.monotonic() + self._settle_seconds
                     new.append(each)
         unheard = [queue for queue in new if queue not in self._known and parse(queue) is not None]
-        if unheard:
-            link.announce(unheard)
-        self._known.add(unheard)
+        for settled in (False, True):
+            some = [queue for queue in unheard if (queue not in self._young) is settled]
+            if some:
+                link.announce(some, settled=settled)
+                self._known.add((queue, settled) for queue in some)
         self._declared |= set(new)
 
     def _failed(self, error: Exception) -> None:
         if self._failures == 0:
             _log.warning("The event queue's server did not take a batch.", error=repr(error))
         self._failures += 1
+        self._hold_until = time.monotonic() + _RETRY_SECONDS[-1]
         if self._link is None or not self._link.blocked:  # a new one would have to find out again
             self._disconnect()
 
     def _disconnect(self) -> None:
         link, self._link = self._link, None
+        now = time.monotonic()
+        self._doubtful |= self._young.keys()
+        self._young.clear()
+        if self._doubtful:
+            self._open_at = now
         if link is not None:
             link.close()
+
+
+def _uncradled(message: Message) -> Message:
+    """For the queue that it was meant for, or at once for the line if it is due by now."""
+    headers = {name: message.headers[name] for name in (FIRST_PUT, DUE) if name in message.headers}
+    queue = str(message.headers.get(FOR, UNREADABLE))
+    place = parse(queue)
+    if place is not None and place.step and float(headers.get(DUE, 0)) <= time.time() * 1000:
+        queue = place._replace(step=0).queue
+    return Message(queue, message.body, message.id, headers)
 
 
 def _detour(queue: str) -> str:
