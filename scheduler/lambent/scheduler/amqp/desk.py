@@ -36,16 +36,22 @@ def first_put(message: Message) -> float:
 
 
 def depths(
-    link: Link, places: Iterable[Place], flying: InFlight, head: Callable[[Link, str], float], now: float
+    link: Link,
+    places: Iterable[Place],
+    flying: InFlight,
+    cradled: Mapping[str, int],
+    head: Callable[[Link, str], float],
+    now: float,
 ) -> list[LaneDepth]:
-    """Of every lane that has anything on one of its lines. `head(link, queue)`: when about the oldest of a
-    queue was put there."""
+    """Of every lane that has anything on one of its lines; what is `cradled` counts as delayed.
+    `head(link, queue)`: when about the oldest of a queue was put there."""
     lanes: dict[str, list[Place]] = {}
     for place in places:
         lanes.setdefault(place.lane, []).append(place)
     found = []
     for lane, parts in sorted(lanes.items()):
         counts = {place: link.count(place.queue) or 0 for place in parts}
+        new = {line: sum(cradled.get(part.queue, 0) for part in parts if part.line is line) for line in Line}
         here = {line: flying.get(Place(line, lane).queue, ()) for line in Line}
         ready = counts.get(Place(Line.LANE, lane), 0)
         since = [first_put(message) for message in here[Line.LANE]]
@@ -59,10 +65,10 @@ def depths(
             lane=lane,
             ready=ready,
             in_flight=len(here[Line.LANE]),
-            delayed=total(Line.LANE) - ready,
+            delayed=total(Line.LANE) - ready + new[Line.LANE],
             oldest_age=max(0.0, now - min(since)) if since else None,
-            outcomes=total(Line.OUTCOMES) + len(here[Line.OUTCOMES]),
-            dead=total(Line.DEAD),
+            outcomes=total(Line.OUTCOMES) + len(here[Line.OUTCOMES]) + new[Line.OUTCOMES],
+            dead=total(Line.DEAD) + new[Line.DEAD],
         )
         if depth.ready or depth.in_flight or depth.delayed or depth.outcomes or depth.dead:
             found.append(depth)

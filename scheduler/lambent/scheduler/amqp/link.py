@@ -114,6 +114,9 @@ class Link(Protocol):
     def take(self, queue: str, most: int) -> Iterator[Message]:
         """The oldest of a queue, one by one; `ack` them, or give them back."""
 
+    def take_many(self, queue: str, most: int) -> list[Message]:
+        """As `take`, at once: for a queue that nobody else reads."""
+
     def purge(self, queue: str) -> int:
         """Drops what nobody was given; how many."""
 

@@ -223,6 +223,9 @@ class LocalLink:
         with _hub.lock:
             return iter(self._get(queue, 0, self.count(queue) or 0)[:most])
 
+    def take_many(self, queue: str, most: int) -> list[Message]:
+        return list(self.take(queue, most))
+
     def close(self) -> None:
         with _hub.lock:
             _hub.bells.pop(self._bell, None)

@@ -276,11 +276,19 @@ class AmqpEventQueue:
 
     async def lanes(self) -> Sequence[LaneDepth]:
         """Raises EventQueueUnavailable."""
-        return await self._beside(
-            lambda link: desk.depths(
-                link, self._known.places(), self._reader.in_flight(), self._head, self._clock.now()
+
+        def look(link: Link) -> list[LaneDepth]:
+            cradled = self._writer.cradled()  # first: what moves meanwhile is seen twice, never missed
+            return desk.depths(
+                link,
+                self._known.places(),
+                self._reader.in_flight(),
+                cradled,
+                self._head,
+                self._clock.now(),
             )
-        )
+
+        return await self._beside(look)
 
     def _head(self, link: Link, queue: str) -> float:
         """When the oldest of a queue was put there, about: as the newest that was read, or, until one was, as

@@ -8,7 +8,7 @@ repeated until it is stored, since nobody else could.
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +69,7 @@ class Writer:
         self._declared: set[str] = set()
         self._young: dict[str, float] = {}  # made here, and when they are settled
         self._doubtful: set[str] = set()  # the connection was lost while they were young
+        self._cradled: Counter[str] = Counter()  # by queue, what this process has in the cradle
         self._cradle_at: float | None = None  # when to look into the cradle
         self._hold_until = 0.0  # no work of our own accord before that
         self._places_left: dict[str, int] = {}  # of a bounded queue: messages until it is to be looked at
@@ -103,7 +104,13 @@ class Writer:
             self._doubtful -= set(queues)
             for queue in queues:
                 self._places_left.pop(queue, None)
+                self._cradled.pop(queue, None)
                 self._young.pop(queue, None)
+
+    def cradled(self) -> Counter[str]:
+        """By queue, how many messages that this process stored lie in the cradle."""
+        with self._ready:
+            return +self._cradled
 
     # in the writer's thread
 
@@ -173,6 +180,7 @@ class Writer:
 
     def _answer(self, job: Job, answers: Sequence[LinkError | None]) -> None:
         pairs = list(zip(job.messages, answers, strict=True))
+        self._count_cradled([message.queue for message, answer in pairs if message.young and answer is None], 1)
         gone = [message.queue for message, answer in pairs if isinstance(answer, Unroutable)]
         if gone:  # deleted by somebody else: made again, with the next try
             self.forget(gone)
@@ -261,12 +269,17 @@ class Writer:
                 self._young.pop(queue, None)
             self._cradle_at = now
 
+    def _count_cradled(self, queues: Sequence[str], by: int) -> None:
+        with self._ready:
+            for queue in queues:
+                self._cradled[queue] = max(0, self._cradled[queue] + by)
+
     def _empty_cradle(self, link: Link) -> None:
         """Moves messages to their queues that are settled now. Added before ended; of a queue that was deleted
         they go."""
         if self._cradle_at is None or self._cradle_at > time.monotonic():
             return
-        taken = list(link.take(CRADLE, _MAX_BATCH))
+        taken = link.take_many(CRADLE, _MAX_BATCH)
         copies = [_uncradled(message) for message in taken]
         self._mark_young(copies)
         ready = [index for index, copy in enumerate(copies) if not copy.young]
@@ -275,6 +288,7 @@ class Writer:
             if answer is None or isinstance(answer, Unroutable):
                 link.ack([taken[index].tag])
                 taken[index].tag = None
+                self._count_cradled([str(taken[index].headers.get(FOR))], -1)
         link.give_back([message.tag for message in taken if message.tag is not None])
         self._cradle_at = time.monotonic() if ready else None
 
