@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2"
+PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2 rabbitmq-server"
+POLICY=/usr/sbin/policy-rc.d
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
@@ -20,11 +21,26 @@ find_python() {
     return 1
 }
 
+# RabbitMQ is for tests, which start servers of their own: the package's service stays off, now and at the next boot.
+without_services() {
+    if [ ! -e "$POLICY" ]; then
+        printf '#!/bin/sh\nexit 101\n' > "$POLICY"
+        chmod 755 "$POLICY"
+        trap 'rm -f "$POLICY"' EXIT INT TERM
+    fi
+    "$@"
+}
+no_rabbit_at_boot() {
+    ! has systemctl || systemctl disable --quiet rabbitmq-server epmd.socket epmd.service >/dev/null 2>&1 || true
+}
+
 missing=""
 has nft || missing="$missing nftables"
 has mkfs.ext4 || missing="$missing e2fsprogs"
 has slirp4netns || missing="$missing slirp4netns"
 has ip || missing="$missing iproute2"
+rabbit_is_new=""
+has rabbitmq-server || { missing="$missing rabbitmq-server"; rabbit_is_new=yes; }
 find_python >/dev/null || missing="$missing python3-venv"
 
 if [ -n "$missing" ] && has apt-get; then
@@ -32,8 +48,9 @@ if [ -n "$missing" ] && has apt-get; then
         echo "Installing Debian packages: $PACKAGES"
         export DEBIAN_FRONTEND=noninteractive
         # shellcheck disable=SC2086
-        { apt-get update -qq && apt-get install -qq -y --no-install-recommends $PACKAGES >/dev/null; } ||
+        { apt-get update -qq && without_services apt-get install -qq -y --no-install-recommends $PACKAGES >/dev/null; } ||
             echo "apt-get failed; going on without:$missing"
+        [ -z "$rabbit_is_new" ] || no_rabbit_at_boot
     else
         echo "Not installed:$missing. To have everything, run as root: apt-get install $PACKAGES"
     fi

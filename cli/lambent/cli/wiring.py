@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lambent.cli.wiring_events import EventParts, make_event_parts, make_queue, target_problem
+from lambent.cli.wiring_events import EventParts, make_event_parts, target_problem
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
@@ -34,7 +34,7 @@ from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
-from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.queue_choice import BrokerQueue, make_queue
 from lambent.scheduler.sources.s3 import S3Sweep, s3_listing
 
 
@@ -61,7 +61,7 @@ class Parts:
 
     store: RedisStore
     logs: RedisLogs
-    queue: KombuEventQueue
+    queue: BrokerQueue
     trees: Trees
     runtimes: Runtimes
     host: Host
@@ -101,7 +101,16 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     store = RedisStore(place.redis_url, shards=settings.shards)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
     blobs = DirectoryBlobs(settings.data_dir / "blobs")
-    queue = make_queue(settings, place.redis_url, instance=place.instance, blobs=blobs)
+    queue = make_queue(
+        settings.broker_url,
+        place.redis_url,
+        instance=place.instance,
+        store=store,
+        blobs=blobs,
+        shards=settings.shards,
+        max_events=settings.queue_max_events,
+        replicas=settings.redis_replicas,
+    )
     trees = Trees(settings.data_dir / "trees", blobs)
     runtimes = Runtimes(settings.data_dir, settings.runtime_match)
     host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs)
@@ -206,7 +215,7 @@ def _s3_access(settings: Settings, place: Place) -> S3Access:
 
 
 def _make_sweep(
-    settings: Settings, place: Place, *, store: RedisStore, queue: KombuEventQueue, marks: Marks
+    settings: Settings, place: Place, *, store: RedisStore, queue: BrokerQueue, marks: Marks
 ) -> S3Sweep | None:
     if place.s3_url is None or place.no_triggers is not None:
         return None
