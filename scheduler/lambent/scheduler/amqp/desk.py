@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lambent.kernel.events import LaneDepth, Line
+from lambent.kernel.events import DeadEvent, LaneDepth, Line
 from lambent.scheduler.amqp.link import DUE, FIRST_PUT, Link, Message, give_back
 from lambent.scheduler.amqp.names import Place
-from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, event_of, read
+from lambent.scheduler.queue_codec import Encoded, UnreadableEvent, decode, encode, line_of, read
+from lambent.scheduler.retry import redriven
 
 MOST_LOOKED_AT = 5_000  # messages of a lane that one search may take
 
@@ -28,6 +29,18 @@ class Row(NamedTuple):
         """Seconds since the epoch."""
         due = self.message.headers.get(DUE)
         return None if due is None else float(due) / 1000
+
+
+class Move(NamedTuple):
+    """A message that goes to a line of its lane, with a new body."""
+
+    row: Row
+    line: Line
+    body: bytes
+
+
+# Puts moves where they go, and answers how many of them, from the first on, are stored.
+Store = Callable[[Sequence[Move]], int]
 
 
 def first_put(message: Message) -> float:
@@ -117,10 +130,10 @@ def redrive(
     lane: str,
     limit: int,
     request_id: str | None,
-    store: Callable[[Sequence[tuple[Row, bytes]]], int],
+    store: Store,
+    now: float,
 ) -> int:
-    """Moves dead events, the oldest or those of one request, to the lane as new ones; how many. `store` puts
-    rows with their new bodies on the lane, and answers how many of them, from the first on, are stored."""
+    """Moves dead events, the oldest or those of one request, to where `retry.redriven` says; how many."""
     queue = Place(Line.DEAD, lane).queue
     chosen: list[Row] = []
     others: list[Message] = []
@@ -132,10 +145,14 @@ def redrive(
             others.append(message)
         if len(chosen) >= limit:
             break
-    moves = []
+    moves: list[Move] = []
     for row in chosen:
-        event = replace(event_of(decode(row.encoded, lane=lane, line=Line.DEAD)), attempt=1)
-        moves.append((row, encode(event, blob=row.encoded.blob)))
+        dead = decode(row.encoded, lane=lane, line=Line.DEAD)
+        assert isinstance(dead, DeadEvent)
+        item = redriven(dead, now)
+        blob = row.encoded.blob
+        length = None if blob is None else row.encoded.header["p"]
+        moves.append(Move(row, line_of(item), encode(item, blob=blob, length=length)))
     return _move(link, queue, moves, others, store)
 
 
@@ -143,19 +160,19 @@ def hasten(
     link: Link,
     places: Sequence[Place],
     request_id: str,
-    store: Callable[[Sequence[tuple[Row, bytes]]], int],
+    store: Store,
 ) -> int:
     """Puts events of a request that wait on their lane; how many. `places`: the lane's."""
     moved = 0
     for place in places:
         if not place.step:
             continue
-        chosen: list[tuple[Row, bytes]] = []
+        chosen: list[Move] = []
         others: list[Message] = []
         for message in link.take(place.queue, MOST_LOOKED_AT):
             row = next(_rows([message]), None)
             if row is not None and row.encoded.header.get("id") == request_id:
-                chosen.append((row, message.body))
+                chosen.append(Move(row, Line.LANE, message.body))
             else:
                 others.append(message)
         moved += _move(link, place.queue, chosen, others, store)
@@ -165,17 +182,17 @@ def hasten(
 def _move(
     link: Link,
     queue: str,
-    moves: Sequence[tuple[Row, bytes]],
+    moves: Sequence[Move],
     others: Sequence[Message],
-    store: Callable[[Sequence[tuple[Row, bytes]]], int],
+    store: Store,
 ) -> int:
     """Added before ended: a crash between leaves two."""
     stored = 0
     try:
         stored = store(moves) if moves else 0
     finally:
-        link.ack([row.message.tag for row, _ in moves[:stored]])
-        give_back(link, queue, [*others, *(row.message for row, _ in moves[stored:])])
+        link.ack([move.row.message.tag for move in moves[:stored]])
+        give_back(link, queue, [*others, *(move.row.message for move in moves[stored:])])
     return stored
 
 

@@ -34,6 +34,7 @@ from lambent.scheduler.spill import Spill
 _log = Log(__name__)
 _T = TypeVar("_T")
 _LOCAL = "memory://"
+_UNREAD_SECONDS = 5.0  # until an event comes again whose payload could not be read
 FAILURES = (OSError, LinkError, KombuError, *RabbitLink.errors)
 
 
@@ -62,7 +63,7 @@ class AmqpEventQueue:
         self._timeout = timeout
         self._settle_seconds = settle
         self._clock = clock or SystemClock()
-        self._spill = Spill(blobs)
+        self._spill = Spill(blobs, clock=self._clock)
         self._known = Known()
         self._product: str | None = None
         self._started = False
@@ -129,7 +130,7 @@ class AmqpEventQueue:
             await self._store([message])
         except EventQueueUnavailable as failure:
             if blob is not None and failure.certain:  # else it may lie there, and names its blob
-                await self._drop([blob])
+                await self._spill.drop_all([blob])
             raise
 
     def _now_ms(self) -> int:
@@ -187,8 +188,15 @@ class AmqpEventQueue:
             else:
                 self._set_aside(message, gone)
             return None
-        except (UnreadableEvent, LambdaError) as error:
+        except UnreadableEvent as error:
             self._set_aside(message, error)
+            return None
+        except LambdaError as failure:
+            # The disk's trouble may pass (too many open files, say), so the event must not be set aside for it.
+            _log.warning(
+                "An event's payload cannot be read; it comes later.", queue=message.queue, why=failure.message
+            )
+            self._put_back(message)
             return None
         first_put = int(message.headers.get(FIRST_PUT, event_of(item).accepted * 1000))
         self._delivered[message.id] = (first_put, encoded.blob)
@@ -211,6 +219,15 @@ class AmqpEventQueue:
         queue = place._replace(step=step_of(max(left, 0.001))).queue
         self._move(message, replace(message, queue=queue, id=secrets.token_hex(12), headers=headers))
 
+    def _put_back(self, message: Message) -> None:
+        """A copy that waits a little, then the end of the original."""
+        place = parse(message.queue)
+        assert place is not None, message.queue
+        due = int((self._clock.now() + _UNREAD_SECONDS) * 1000)
+        queue = place._replace(step=step_of(_UNREAD_SECONDS)).queue
+        headers = {**message.headers, DUE: due}
+        self._move(message, replace(message, queue=queue, id=secrets.token_hex(12), headers=headers))
+
     def _move(self, message: Message, copy: Message) -> None:
         """Where it cannot be stored it stays unacknowledged, and comes again."""
 
@@ -228,7 +245,7 @@ class AmqpEventQueue:
         ended = [delivery.tag for delivery in deliveries if delivery.tag in self._delivered]
         blobs = [self._delivered.pop(tag)[1] for tag in ended]
         await asyncio.gather(*(self._settle(tag) for tag in ended))
-        await self._drop([blob for blob in blobs if blob is not None])
+        await self._spill.drop_all([blob for blob in blobs if blob is not None])
 
     async def _settle(self, tag: str) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -236,38 +253,23 @@ class AmqpEventQueue:
         await future
 
     async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
-        """Waits out an outage; but for payloads that the disk does not take, which raise EventQueueUnavailable
-        with nothing done."""
+        """Waits out an outage, and a disk that does not take payloads."""
         if delivery.tag not in self._delivered:
             return  # it was ended
         if not items:
             await self.ack([delivery])
             return
         first, blob = self._delivered[delivery.tag]
-        reused, messages = False, list[Message]()
-        for item in items:
-            if isinstance(item, DeadEvent):
-                item = replace(item, ending=item.ending._replace(response=None))
-            same = not isinstance(item, OutcomeRecord) and event_of(item).payload is delivery.event.payload
-            if blob is not None and same and delivery.outcome is None and not reused:
-                name: str | None = blob
-                reused = True
-                await self._spill.again(blob)
-            else:
-                name = await self._keep(item)
+        named, _ = await self._spill.replaced(delivery, blob, items, going_on=lambda: self._started)
+        messages: list[Message] = []
+        for item, name in named:
             stays = line_of(item) is (Line.OUTCOMES if delivery.outcome is not None else Line.LANE)
             since = first if stays else self._now_ms()
             messages.append(self._message(item, delivery.event.lane, name, first_put=since))
         await self._store(messages, instead_of=delivery.tag)
         self._delivered.pop(delivery.tag, None)
-        await self._drop([blob] if blob is not None and not reused else [])
-
-    async def _drop(self, blobs: Sequence[str]) -> None:
-        for blob in blobs:
-            try:
-                await self._spill.drop(blob)
-            except LambdaError as failure:
-                _log.warning("A payload whose event is gone stays until the next sweep.", why=failure.message)
+        reused = any(name == blob for _, name in named)
+        await self._spill.drop_all([blob] if blob is not None and not reused else [])
 
     def wake(self) -> None:
         self._reader.wake()
@@ -321,32 +323,34 @@ class AmqpEventQueue:
 
     async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
         store = self._storing(lane)
-        return await self._beside(lambda link: desk.redrive(link, lane, limit, request_id, store))
+        now = self._clock.now()
+        return await self._beside(lambda link: desk.redrive(link, lane, limit, request_id, store, now))
 
     async def hasten(self, lane: str, request_id: str) -> int:
         store = self._storing(lane)
         places = [place for place in self._known.places(lane) if place.line is Line.LANE]
         return await self._beside(lambda link: desk.hasten(link, places, request_id, store))
 
-    def _storing(self, lane: str) -> Callable[[Sequence[tuple[desk.Row, bytes]]], int]:
-        """For a thread beside the loop: puts rows on the lane by the writer, and waits for it."""
+    def _storing(self, lane: str) -> desk.Store:
+        """For a thread beside the loop: puts moves on their lines by the writer, and waits for it."""
         loop = asyncio.get_running_loop()
-        queue = Place(Line.LANE, lane).queue
 
-        async def store(rows: Sequence[tuple[desk.Row, bytes]]) -> int:
-            for row, _ in rows:
-                if row.encoded.blob is not None:
-                    await self._spill.again(row.encoded.blob)
+        async def store(moves: Sequence[desk.Move]) -> int:
+            for move in moves:
+                if move.row.encoded.blob is not None:
+                    await self._spill.again(move.row.encoded.blob)
+            first_put = {FIRST_PUT: self._now_ms()}
             messages = [
-                Message(queue, body, secrets.token_hex(12), {FIRST_PUT: self._now_ms()}) for _, body in rows
+                Message(Place(move.line, lane).queue, move.body, secrets.token_hex(12), first_put)
+                for move in moves
             ]
             outcomes = await asyncio.gather(
                 *(self._store([message]) for message in messages), return_exceptions=True
             )
             failed = [index for index, outcome in enumerate(outcomes) if outcome is not None]
-            return failed[0] if failed else len(rows)
+            return failed[0] if failed else len(moves)
 
-        return lambda rows: asyncio.run_coroutine_threadsafe(store(rows), loop).result()
+        return lambda moves: asyncio.run_coroutine_threadsafe(store(moves), loop).result()
 
     async def purge(self, lane: str, line: Line) -> int:
         """Its spilled payloads go with the next sweep."""
@@ -360,12 +364,12 @@ class AmqpEventQueue:
 
     async def trim_dead(self, lane: str, *, keep: int) -> int:
         dropped, blobs = await self._beside(lambda link: desk.trim(link, lane, keep))
-        await self._drop(blobs)
+        await self._spill.drop_all(blobs)
         return dropped
 
     async def drop_lane(self, lane: str) -> int:
-        """Its spilled payloads go with the next sweep."""
-        places = self._known.places(lane)
+        """Its spilled payloads go with the next sweep; outcomes under way stay and go to their targets."""
+        places = [place for place in self._known.places(lane) if place.line is not Line.OUTCOMES]
         queues = [place.queue for place in places]
 
         def drop(link: Link) -> int:

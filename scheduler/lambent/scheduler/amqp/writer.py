@@ -198,7 +198,7 @@ class Writer:
         elif gone and not self._stopping:
             self._repeat(job)
         else:
-            job.done(refused("the function's queue is full, or has no server that leads it"))
+            job.done(refused("the function's queue is full, or has no server that leads it", full=True))
 
     def _repeat_or_refuse(self, job: Job, error: Exception) -> None:
         if job.persist and not self._stopping:
@@ -223,7 +223,7 @@ class Writer:
         for job in jobs:
             queue = job.messages[0].queue
             if not job.persist and not self._place(link, queue):
-                job.done(refused(f"the function's queue is full ({self._most} events)"))
+                job.done(refused(f"the function's queue is full ({self._most} events)", full=True))
             else:
                 fits.append(job)
         return fits
@@ -362,10 +362,10 @@ def _detour(queue: str) -> str:
     return queue if place is None or place.step else Place(place.line, place.lane, _DETOUR_MS).queue
 
 
-def refused(why: str) -> EventQueueUnavailable:
-    """Nothing was sent."""
+def refused(why: str, *, full: bool = False) -> EventQueueUnavailable:
+    """Nothing was sent. `full`: it is this function's queue alone that takes no more."""
     refusal = EventQueueUnavailable(f"The event was not accepted: {why}. Send it again.")
-    refusal.certain = True
+    refusal.certain, refusal.full = True, full
     return refusal
 
 
