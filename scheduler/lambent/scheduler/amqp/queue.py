@@ -303,10 +303,12 @@ class AmqpEventQueue:
         return self._heads[queue][1]
 
     async def peek(self, lane: str, line: Line, *, limit: int) -> Sequence[Item]:
-        places = [place for place in self._known.places(lane) if place.line is line]
-        flying = self._reader.in_flight().get(Place(line, lane).queue, [])
+        def look(link: Link) -> list[desk.Row]:
+            flying = self._reader.in_flight().get(Place(line, lane).queue, [])
+            return desk.peek(link, self._places(lane, line), flying, limit)
+
         found: list[Item] = []
-        for row in await self._beside(lambda link: desk.peek(link, places, flying, limit)):
+        for row in await self._on(lane, look):
             item = await self._item(row.encoded, lane, line)
             if item is not None:
                 due = row.due if row.due is not None and row.due > self._clock.now() else None
@@ -324,12 +326,13 @@ class AmqpEventQueue:
     async def redrive(self, lane: str, *, limit: int, request_id: str | None = None) -> int:
         store = self._storing(lane)
         now = self._clock.now()
-        return await self._beside(lambda link: desk.redrive(link, lane, limit, request_id, store, now))
+        return await self._on(lane, lambda link: desk.redrive(link, lane, limit, request_id, store, now))
 
     async def hasten(self, lane: str, request_id: str) -> int:
         store = self._storing(lane)
-        places = [place for place in self._known.places(lane) if place.line is Line.LANE]
-        return await self._beside(lambda link: desk.hasten(link, places, request_id, store))
+        return await self._on(
+            lane, lambda link: desk.hasten(link, self._places(lane, Line.LANE), request_id, store)
+        )
 
     def _storing(self, lane: str) -> desk.Store:
         """For a thread beside the loop: puts moves on their lines by the writer, and waits for it."""
@@ -354,25 +357,25 @@ class AmqpEventQueue:
 
     async def purge(self, lane: str, line: Line) -> int:
         """Its spilled payloads go with the next sweep."""
-        places = [place for place in self._known.places(lane) if place.line is line]
 
         def purge(link: Link) -> int:
+            places = self._places(lane, line)
             with self._reader.aside([place.queue for place in places]):
                 return sum(link.purge(place.queue) for place in places)
 
-        return await self._beside(purge)
+        return await self._on(lane, purge)
 
     async def trim_dead(self, lane: str, *, keep: int) -> int:
-        dropped, blobs = await self._beside(lambda link: desk.trim(link, lane, keep))
+        dropped, blobs = await self._on(lane, lambda link: desk.trim(link, lane, keep))
         await self._spill.drop_all(blobs)
         return dropped
 
     async def drop_lane(self, lane: str) -> int:
         """Its spilled payloads go with the next sweep; outcomes under way stay and go to their targets."""
-        places = [place for place in self._known.places(lane) if place.line is not Line.OUTCOMES]
-        queues = [place.queue for place in places]
 
         def drop(link: Link) -> int:
+            places = [place for place in self._known.places(lane) if place.line is not Line.OUTCOMES]
+            queues = [place.queue for place in places]
             with self._reader.aside(queues):
                 flying = self._reader.in_flight().get(Place(Line.LANE, lane).queue, [])
                 dropped = desk.drop(link, places)
@@ -381,7 +384,7 @@ class AmqpEventQueue:
                 self._reader.forget(queues)
             return sum(count for place, count in dropped.items() if place.line is Line.LANE) + len(flying)
 
-        return await self._beside(drop)
+        return await self._on(lane, drop)
 
     async def sweep(self) -> int:
         """Deletes spilled payloads whose events are gone; how many. Raises LambdaError."""
@@ -393,6 +396,18 @@ class AmqpEventQueue:
             return frozenset(found | {blob for _, blob in self._delivered.values() if blob is not None})
 
         return await self._spill.sweep(used)
+
+    def _places(self, lane: str, line: Line) -> list[Place]:
+        return [place for place in self._known.places(lane) if place.line is line]
+
+    async def _on(self, lane: str, work: Callable[[Link], _T]) -> _T:
+        """As `_beside`, when all of the lane lies where it belongs."""
+
+        def settled(link: Link) -> _T:
+            self._writer.await_moved([place.queue for place in self._known.places(lane)])
+            return work(link)
+
+        return await self._beside(settled)
 
     async def _beside(self, work: Callable[[Link], _T]) -> _T:
         """Runs `work` in a thread, over a link of its own. Raises EventQueueUnavailable."""

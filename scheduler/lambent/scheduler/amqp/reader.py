@@ -1,8 +1,9 @@
 """The one thread that reads and acknowledges: each line that somebody has room for is subscribed to, with a
 window of as many messages as there is room, and otherwise the thread blocks on the broker's socket.
 
-A line without room is not read: what comes nevertheless goes back at once and ends the subscription. A window
-follows its line: what is ended makes room for the next, so a line that is busy needs no new one.
+A line without room is not read: what comes nevertheless goes back after a second, which is time enough for who
+has ended something to say that there is room again, and ends the subscription. A window follows its line: what
+is ended makes room for the next, so a line that is busy needs no new one.
 
 When the connection is lost the broker gives all that was not acknowledged to the next one. What runs here goes
 on: its message is known when it comes again, and is neither handed out twice nor, once it has ended, run again.
@@ -27,6 +28,7 @@ from lambent.scheduler.amqp.names import Place, parse
 _log = Log(__name__)
 _RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 _ASIDE_SECONDS = 5.0
+_HELD_SECONDS = 1.0
 _REMEMBERED = 50_000  # ids of messages that were ended here
 
 
@@ -43,14 +45,16 @@ class _Request:
 @dataclass(slots=True)
 class _Line:
     """A queue that is read. `window` 0: no subscription; `held`: sent to the present one and not settled;
-    `room`: how many more may be here; `shut`: not to be read for now; `last`: when the newest that was read was
-    first put (ms)."""
+    `allow`: how many more may be handed out; `since`: when (time.monotonic)
+    the first of what is here came, or one was last handed out; `shut`: not to be read for now; `last`: when the
+    newest that was read was first put (ms)."""
 
     place: Place
     consumer: int = 0
     window: int = 0
     held: int = 0
-    room: int = 0
+    allow: int = 0
+    since: float = 0.0
     shut: bool = False
     here: "deque[Message]" = field(default_factory=deque)
     last: int | None = None
@@ -228,7 +232,10 @@ class Reader:
             if messages or self._woken or now >= request.deadline:
                 self._answer(request, messages)
                 return
+        self._give_back_stale(link)
         wait = link.rest() if request is None else min(link.rest(), request.deadline - now)
+        if any(line.here for line in self._lines.values()):
+            wait = min(wait, _HELD_SECONDS)
         self._wait(wait, link.files())
 
     def _wait(self, seconds: float, files: Sequence[int]) -> None:
@@ -293,18 +300,14 @@ class Reader:
             if line.shut:
                 continue
             queue = line.place.queue
-            line.room = min(self._limit, max(0, room.of(line.place.line, line.place.lane)))
-            over = max(0, len(line.here) - line.room)
-            if over:
-                self._unsubscribe(link, line)
-                link.give_back([line.here.pop().tag for _ in range(over)])
-            if line.room == 0:
+            line.allow = min(self._limit, max(0, room.of(line.place.line, line.place.lane)))
+            if line.allow == 0:
                 continue
             can_come = line.window - line.held if line.window else 0
-            if len(line.here) + can_come < (line.room + 1) // 2:
+            if len(line.here) + can_come < (line.allow + 1) // 2:
                 if line.window:
                     link.unsubscribe(queue)
-                line.window, line.held = line.room - len(line.here), 0
+                line.window, line.held = line.allow - len(line.here), 0
                 line.consumer = link.subscribe(queue, line.window)
 
     @staticmethod
@@ -328,12 +331,23 @@ class Reader:
                 with self._lock:
                     self._out[message.id] = message
                 self._later(message)
-            elif len(line.here) < line.room and not line.shut:
-                with self._lock:
-                    line.here.append(message)
-            else:  # nobody has room: no more are to come
-                self._unsubscribe(link, line)
+            elif line.shut:
                 link.give_back([message.tag])
+            else:
+                with self._lock:
+                    line.since = line.since if line.here else time.monotonic()
+                    line.here.append(message)
+
+    def _give_back_stale(self, link: Link) -> None:
+        """What nobody has had room for is held no longer: it goes back, and no more is to come."""
+        old = time.monotonic() - _HELD_SECONDS
+        for line in self._lines.values():
+            if line.here and line.since <= old:
+                self._unsubscribe(link, line)
+                with self._lock:
+                    tags = [message.tag for message in line.here]
+                    line.here.clear()
+                link.give_back(tags)
 
     def _came_again(self, link: Link, line: _Line, message: Message) -> bool:
         """A copy of what has ended here goes; one of what runs here takes the lost one's place."""
@@ -360,17 +374,19 @@ class Reader:
     def _hand_out(self) -> list[Message]:
         """In turn, so that a long line leaves others theirs."""
         found: list[Message] = []
+        now = time.monotonic()
         with self._lock:
-            busy = [line for line in self._lines.values() if line.here]
+            busy = [line for line in self._lines.values() if line.here and line.allow > 0]
             while busy and len(found) < self._limit:
                 for line in busy:
                     if len(found) < self._limit:
                         message = line.here.popleft()
-                        line.room -= 1
+                        line.allow -= 1
+                        line.since = now
                         line.last = message.headers.get(FIRST_PUT, line.last)
                         self._out[message.id] = message
                         found.append(message)
-                busy = [line for line in busy if line.here]
+                busy = [line for line in busy if line.here and line.allow > 0]
         return found
 
     def _settle(self) -> None:
@@ -388,7 +404,7 @@ class Reader:
                 line = self._lines.get(message.queue)
                 self._release(line, message)
                 if line is not None:
-                    line.room += 1  # who has ended it can take the next
+                    line.allow += 1  # who has ended it can take the next
                 tags.append(message.tag)
         try:
             if link is not None:

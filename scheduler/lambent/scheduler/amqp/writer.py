@@ -81,7 +81,7 @@ class Writer:
         """No more jobs; what waits is sent once more or refused. Returns at once; `join` in a thread."""
         with self._ready:
             self._stopping = True
-            self._ready.notify()
+            self._ready.notify_all()
 
     def join(self) -> None:
         self._thread.join()
@@ -95,7 +95,7 @@ class Writer:
                 raise refused("too many wait to be stored")
             self._jobs.append(job)
             self._bytes += job.size
-            self._ready.notify()
+            self._ready.notify_all()
 
     def forget(self, queues: Sequence[str]) -> None:
         """They were deleted."""
@@ -111,6 +111,15 @@ class Writer:
         """By queue, how many messages that this process stored lie in the cradle."""
         with self._ready:
             return +self._cradled
+
+    def await_moved(self, queues: Sequence[str]) -> None:
+        """Until nothing that this process stored for them lies in the cradle, but not for much longer than it
+        should take. In a thread beside."""
+        with self._ready:
+            self._ready.wait_for(
+                lambda: not any(self._cradled[queue] for queue in queues),
+                self._settle_seconds + _GIVE_UP_SECONDS,
+            )
 
     # in the writer's thread
 
@@ -273,6 +282,7 @@ class Writer:
         with self._ready:
             for queue in queues:
                 self._cradled[queue] = max(0, self._cradled[queue] + by)
+            self._ready.notify_all()
 
     def _empty_cradle(self, link: Link) -> None:
         """Moves messages to their queues that are settled now. Added before ended; of a queue that was deleted
