@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--cold", type=int, default=30, help="cold starts")
     parser.add_argument("--flood", type=int, default=100_000, help="events of the flood")
+    parser.add_argument("--broker", default="", help="of `events`: a RabbitMQ's URL instead of Redis")
     given = parser.parse_args()
     console.print(f"Load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores")
     parts = given.part or PARTS
@@ -156,7 +157,7 @@ def main() -> None:
     if "transport" in parts:
         transport.show(console, transport.measure())
     if "events" in parts:
-        events.run(console, given.seconds, given.flood)
+        events.run(console, given.seconds, given.flood, given.broker)
 
 
 if __name__ == "__main__":

@@ -130,9 +130,9 @@ def _p99(values: list[float]) -> float:
     return values[min(len(values) - 1, int(len(values) * 0.99))]
 
 
-def run(console: Console, seconds: float, count: int) -> None:
-    """Everything, on one server."""
-    with tempfile.TemporaryDirectory() as folder, lambent(Path(folder)) as (port, pid):
+def run(console: Console, seconds: float, count: int, broker: str = "") -> None:
+    """Everything, on one server; `broker`: its LAMBENT_BROKER_URL."""
+    with tempfile.TemporaryDirectory() as folder, lambent(Path(folder), broker=broker) as (port, pid):
         accepted = accepts(port, seconds)
         table = Table("clients", "accepted / s", "p50 ms", "p99 ms", "refused")
         for clients, numbers in accepted.items():

@@ -44,8 +44,8 @@ def baseline(*arguments: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def lambent(folder: Path) -> Iterator[tuple[int, int]]:
-    """(port, pid) of a server with everything on but S3, which takes no part."""
+def lambent(folder: Path, *, broker: str = "") -> Iterator[tuple[int, int]]:
+    """(port, pid) of a server with everything on but S3, which takes no part. `broker`: LAMBENT_BROKER_URL."""
     log = folder / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -53,7 +53,12 @@ def lambent(folder: Path) -> Iterator[tuple[int, int]]:
             + ["--data-dir", str(folder / "data")],
             stdout=output,
             stderr=output,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "COLUMNS": "200",
+                "LAMBENT_BROKER_URL": broker,
+            },
         )
     try:
         while "Stop with" not in (text := log.read_text()):

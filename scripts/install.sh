@@ -6,8 +6,11 @@ set -eu
 cd "$(dirname "$0")/.."
 
 PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2"
-# Servers that tests start themselves: unpacked into .venv/debian, so that no service of the machine is started.
-TEST_PACKAGES="prometheus"
+# For tests alone: a broker that they start themselves, and version 2 of AWS's CLI (PyPI has version 1).
+TEST_PACKAGES="rabbitmq-server awscli"
+# For tests too, but no more than their files: unpacked into .venv/debian, by an ordinary user as well.
+UNPACKED="prometheus"
+POLICY=/usr/sbin/policy-rc.d
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
@@ -23,24 +26,42 @@ find_python() {
     return 1
 }
 
+# No package may start a service of its own.
+without_services() {
+    if [ ! -e "$POLICY" ]; then
+        printf '#!/bin/sh\nexit 101\n' > "$POLICY"
+        chmod 755 "$POLICY"
+        trap 'rm -f "$POLICY"' EXIT INT TERM
+    fi
+    "$@"
+}
+
+# install_packages LIST MISSING...
+install_packages() {
+    list=$1
+    shift
+    if ! has apt-get; then
+        echo "Not installed: $*. There is no apt-get here; install them as this system does."
+    elif [ "$(id -u)" != 0 ]; then
+        echo "Not installed: $*. To have everything, run as root: apt-get install $list"
+    else
+        echo "Installing Debian packages: $list"
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086
+        { apt-get update -qq && without_services apt-get install -qq -y --no-install-recommends $list >/dev/null; } ||
+            echo "apt-get failed; going on without: $*"
+    fi
+}
+
+tests=${1:-}
 missing=""
 has nft || missing="$missing nftables"
 has mkfs.ext4 || missing="$missing e2fsprogs"
 has slirp4netns || missing="$missing slirp4netns"
 has ip || missing="$missing iproute2"
 find_python >/dev/null || missing="$missing python3-venv"
-
-if [ -n "$missing" ] && has apt-get; then
-    if [ "$(id -u)" = 0 ]; then
-        echo "Installing Debian packages: $PACKAGES"
-        export DEBIAN_FRONTEND=noninteractive
-        # shellcheck disable=SC2086
-        { apt-get update -qq && apt-get install -qq -y --no-install-recommends $PACKAGES >/dev/null; } ||
-            echo "apt-get failed; going on without:$missing"
-    else
-        echo "Not installed:$missing. To have everything, run as root: apt-get install $PACKAGES"
-    fi
-fi
+# shellcheck disable=SC2086
+[ -z "$missing" ] || install_packages "$PACKAGES" $missing
 
 PYTHON=$(find_python) || {
     echo "error: no Python 3.11 or newer with the venv module. Run as root: apt-get install python3-venv" >&2
@@ -61,20 +82,32 @@ if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "$stamp" > .venv/installed
 fi
 
-# A package's own files are enough for these; an ordinary user can do it too.
 unpack_for_tests() {
-    echo "Unpacking Debian packages into .venv/debian, for tests alone: $TEST_PACKAGES"
+    echo "Unpacking Debian packages into .venv/debian, for tests alone: $UNPACKED"
     debian=$(pwd)/.venv/debian
     mkdir -p "$debian/archives"
     [ "$(id -u)" != 0 ] || apt-get update -qq || echo "apt-get update failed; going on with what is known"
     # shellcheck disable=SC2086
-    (cd "$debian/archives" && apt-get download -qq $TEST_PACKAGES 2>/dev/null) || return 1
+    (cd "$debian/archives" && apt-get download -qq $UNPACKED 2>/dev/null) || return 1
     for archive in "$debian"/archives/*.deb; do dpkg -x "$archive" "$debian" || return 1; done
     rm -r "$debian/archives"
-    echo "$TEST_PACKAGES" > "$debian/unpacked"
+    echo "$UNPACKED" > "$debian/unpacked"
 }
 
-if [ "${1:-}" = --tests ] && [ "$(cat .venv/debian/unpacked 2>/dev/null)" != "$TEST_PACKAGES" ]; then
-    { has apt-get && unpack_for_tests; } || echo "Not unpacked: $TEST_PACKAGES; tests that need them are skipped"
+if [ "$tests" = --tests ]; then
+    missing=""
+    has rabbitmq-server || missing="$missing rabbitmq-server"
+    [ -x /usr/bin/aws ] || missing="$missing awscli"
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || install_packages "$TEST_PACKAGES" $missing
+    # The broker's service stays off at the next boot as well.
+    case "$missing" in *rabbitmq*)
+        if [ "$(id -u)" = 0 ] && has systemctl; then
+            systemctl disable --quiet rabbitmq-server epmd.socket epmd.service >/dev/null 2>&1 || true
+        fi ;;
+    esac
+    if [ "$(cat .venv/debian/unpacked 2>/dev/null)" != "$UNPACKED" ]; then
+        { has apt-get && unpack_for_tests; } || echo "Not unpacked: $UNPACKED; tests that need them are skipped"
+    fi
 fi
 echo "Ready: .venv/bin/lambent --help"

@@ -6,8 +6,9 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from rabbit import NO_RABBIT, RabbitServer, rabbit_binary
 from redis_groups import RedisNodes
-from support import RedisServer, free_port, in_ci, missing, redis_program
+from support import RedisServer, free_port, in_ci, missing, redis_program, require
 
 # Tests send Ctrl-C to what they start, which would not hear it if this run was started in the background: an
 # ignored signal is inherited. And they look for nft and mkfs where an ordinary PATH does not.
@@ -93,6 +94,45 @@ def make_redis() -> Iterator[Callable[..., RedisServer]]:
 def own_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A server of the test's own: `kill`, `start`, `restart`, `pause`, `resume`."""
     return make_redis()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server() -> Iterator[RabbitServer]:
+    """One RabbitMQ for the whole run. Tests that stop or kill one use `make_rabbit`."""
+    binary = rabbit_binary()
+    require("rabbitmq-server", binary, NO_RABBIT)
+    assert binary is not None
+    server = RabbitServer(binary)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def make_rabbit() -> Iterator[Callable[..., RabbitServer]]:
+    """Starts servers of the test's own, which it may kill: `make_rabbit(disk_free_limit__absolute="1MB")`."""
+    binary = rabbit_binary()
+    require("rabbitmq-server", binary, NO_RABBIT)
+    assert binary is not None
+    servers: list[RabbitServer] = []
+
+    def make(**config: str) -> RabbitServer:
+        server = RabbitServer(binary, **config)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def own_rabbit(make_rabbit: Callable[..., RabbitServer]) -> RabbitServer:
+    """A RabbitMQ of the test's own: `kill`, `start`, `restart`, `pause`, `resume`."""
+    return make_rabbit()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,9 +1,9 @@
-"""What every EventQueue must do, run against each adapter: one in memory, one over a real server and over a
-cluster of three."""
+"""What every EventQueue must do, run against each adapter: one in memory, the others over real brokers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -13,6 +13,7 @@ from lambent.kernel.errors import EventQueueUnavailable
 from lambent.kernel.events import Condition, DeadEvent, Ending, Line, OutcomeRecord, Room
 from lambent.kernel.models import Event, Tried
 from lambent.kernel.ports import Delivery, EventQueue
+from lambent.scheduler.amqp.queue import AmqpEventQueue
 from lambent.scheduler.queue import KombuEventQueue
 from lambent.scheduler.queue_memory import MemoryEventQueue
 
@@ -22,23 +23,43 @@ CLOCK = SystemClock()
 MOST = 1000  # events of a lane
 
 
-@pytest.fixture(params=["memory", "redis+streams", "redis+cluster"])
+# What each adapter has; a test says what it needs and is skipped, by name, where that is missing.
+HAS = {
+    "memory": {"atomic replace"},
+    "redis+streams": {"durability", "atomic replace", "several processes"},
+    "redis+cluster": {"durability", "atomic replace", "several processes"},
+    "amqp": {"durability", "several processes"},
+    "kombu memory": set[str](),
+}
+
+
+@pytest.fixture(params=list(HAS))
 async def queue(request: pytest.FixtureRequest) -> AsyncIterator[EventQueue]:
-    if request.param == "memory":
-        yield MemoryEventQueue(CLOCK, max_events=MOST)
-        return
-    cluster = request.param == "redis+cluster"
-    url: str = request.getfixturevalue("redis_nodes_url" if cluster else "redis_url")
-    made = KombuEventQueue(
-        url.replace("redis://", "redis+streams://"),
-        consumer_name="one",
-        blobs=MemoryBlobs(),
-        shards=4,
-        max_events=MOST,
-    )
+    marker = request.node.get_closest_marker("needs")
+    needs = set(marker.args) if marker is not None else set[str]()
+    if not needs <= HAS[request.param]:
+        pytest.skip(f"{request.param} has no {' and no '.join(sorted(needs - HAS[request.param]))}")
+    made = make(request.param, request)
     await made.start()
     yield made
+    if isinstance(made, AmqpEventQueue):  # its brokers are not emptied between tests
+        for lane in {depth.lane for depth in await made.lanes()}:
+            await made.drop_lane(lane)
     await made.close()
+
+
+def make(broker: str, request: pytest.FixtureRequest) -> KombuEventQueue | AmqpEventQueue | MemoryEventQueue:
+    """An adapter, over a server of this run where it needs one."""
+    if broker == "memory":
+        return MemoryEventQueue(CLOCK, max_events=MOST)
+    if broker.startswith("redis+"):
+        found: str = request.getfixturevalue("redis_url" if broker == "redis+streams" else "redis_nodes_url")
+        url = found.replace("redis://", "redis+streams://")
+        return KombuEventQueue(url, consumer_name="one", blobs=MemoryBlobs(), shards=4, max_events=MOST)
+    url = request.getfixturevalue("rabbit_server").url if broker == "amqp" else "memory://"
+    return AmqpEventQueue(
+        url, blobs=MemoryBlobs(), space=AsyncMock(return_value="test"), max_events=MOST, settle=0
+    )
 
 
 def event(number: int = 1, *, lane: str = "uid-a", payload: bytes = b"{}") -> Event:
@@ -87,8 +108,9 @@ async def test_a_lane_without_room_is_not_read(queue: EventQueue) -> None:
 
 async def test_no_more_events_come_than_there_is_room(queue: EventQueue) -> None:
     await asyncio.gather(*(queue.publish(event(i)) for i in range(10)))
-    assert len(await queue.consume(Room({"uid-a": 3}), wait=1)) == 3
-    assert len(await queue.consume(Room({"uid-a": 100}), wait=1)) == 7
+    first = await queue.consume(Room({"uid-a": 3}), wait=5)
+    assert 1 <= len(first) <= 3
+    await take(queue, Room({"uid-a": 100}), 10 - len(first))
 
 
 async def test_room_for_other_lanes_opens_those_that_nobody_named(queue: EventQueue) -> None:

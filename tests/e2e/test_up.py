@@ -186,6 +186,24 @@ class TestDurability:
         finally:
             pair.close()
 
+    def test_events_in_memory_are_told(self, own_server: Start, tmp_path: Path) -> None:
+        server = own_server("--no-s3", environment={"LAMBENT_BROKER_URL": "memory://"})
+        assert "Accepted asynchronous events are at risk: memory://" in server.output()
+        assert health(server)[1]["durability"]["durable"] is False
+        assert durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=server.url)[0] == "no"
+        functions = Functions(server)
+        name = functions.create("def handler(event, context):\n    print('RAN', flush=True)\n")
+        functions.aws.invoke(FunctionName=name, InvocationType="Event")["Payload"].read()
+        until(lambda: "RAN" in functions.logged(name), 20, "it ran all the same")
+
+    def test_without_a_server_doctor_asks_the_broker_of_the_settings(self, tmp_path: Path) -> None:
+        nobody = f"http://127.0.0.1:{free_port()}"
+        broker = f"amqp://guest:hush@127.0.0.1:{free_port()}//"
+        found, said = durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody, LAMBENT_BROKER_URL=broker)
+        assert found == "?" and "LAMBENT_BROKER_URL does not answer" in said and "hush" not in said
+        memory = durability_by_doctor(tmp_path, LAMBENT_ENDPOINT=nobody, LAMBENT_BROKER_URL="memory://")
+        assert memory[0] == "no"
+
     def test_without_a_server_doctor_asks_the_redis_of_the_settings(
         self, make_redis: Callable[..., RedisServer], tmp_path: Path
     ) -> None:

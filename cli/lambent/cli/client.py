@@ -27,7 +27,7 @@ out = Console()
 err = Console(stderr=True)
 
 _STYLES = {"yes": "green", "no": "yellow"}
-_HIDDEN = ("redis_url", "function_aws_")
+_HIDDEN = ("redis_url", "broker_url", "function_aws_")
 REQUEST_ID = "x-amzn-requestid"
 Endpoint = Annotated[
     str | None,

@@ -1,5 +1,5 @@
-"""What "accepted" (202) means to the disk of the Redis that holds the events: asked of a server that runs, else
-of the Redis that the settings name.
+"""What "accepted" (202) means to the disk of the broker that holds the events: asked of a server that runs,
+else of the RabbitMQ or the Redis that the settings name.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 from lambent.cli.client import Failed, call, url_of
 from lambent.kernel.settings import Settings
+from lambent.scheduler.amqp import queue as amqp
 from lambent.scheduler.queue_durability import probe, with_failover
 from lambent.scheduler.transport.places import is_group
 from lambent.scheduler.transport.wire import CHANNEL_ERRORS, CONNECTION_ERRORS, Wire
@@ -31,6 +32,8 @@ def durability(settings: Settings, endpoint: str | None) -> Durability:
         return Durability(said["durable"], f"{said['how']} As the server at {at} says.")
     except (Failed, KeyError, TypeError):
         pass  # none runs there, or it has no queue now: then what one would have
+    if settings.broker_url is not None:
+        return _of_broker(settings.broker_url)
     if settings.redis_url is None:
         return Durability(True, "on disk before the answer: a server of Lambent's own (appendfsync always).")
     wire = Wire(settings.redis_url, timeout=_SECONDS, name="lambent-doctor")
@@ -43,3 +46,10 @@ def durability(settings: Settings, endpoint: str | None) -> Durability:
     finally:
         wire.dispose()
     return Durability(found.durable, found.text)
+
+
+def _of_broker(url: str) -> Durability:
+    try:
+        return Durability(*amqp.probe(url, timeout=_SECONDS))
+    except amqp.FAILURES as failure:
+        return Durability(None, f"the broker of LAMBENT_BROKER_URL does not answer ({failure}). Start it.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lambent.cli.client import Failed
-from lambent.cli.wiring_events import EventParts, make_event_parts, make_queue, target_problem
+from lambent.cli.wiring_events import EventParts, make_event_parts, target_problem
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
@@ -49,7 +49,7 @@ from lambent.kernel.tracing import Tracer
 from lambent.kernel.vitals import Vitals
 from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
-from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.queue_choice import BrokerQueue, make_queue
 from lambent.scheduler.sources.s3 import S3Sweep, s3_listing
 
 
@@ -76,7 +76,7 @@ class Parts:
 
     store: RedisStore
     logs: RedisLogs
-    queue: KombuEventQueue
+    queue: BrokerQueue
     trees: Trees
     runtimes: Runtimes
     ledger: RedisUsageLedger
@@ -133,7 +133,16 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     store = RedisStore(place.redis_url, shards=settings.shards)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
     blobs = DirectoryBlobs(settings.data_dir / "blobs")
-    queue = make_queue(settings, place.redis_url, instance=place.instance, blobs=blobs)
+    queue = make_queue(
+        settings.broker_url,
+        place.redis_url,
+        instance=place.instance,
+        store=store,
+        blobs=blobs,
+        shards=settings.shards,
+        max_events=settings.queue_max_events,
+        replicas=settings.redis_replicas,
+    )
     trees = Trees(settings.data_dir / "trees", blobs)
     runtimes = Runtimes(settings.data_dir, settings.runtime_match)
     ledger = RedisUsageLedger(place.redis_url)
@@ -264,7 +273,7 @@ def _s3_access(settings: Settings, place: Place) -> S3Access:
 
 
 def _make_sweep(
-    settings: Settings, place: Place, *, store: RedisStore, queue: KombuEventQueue, marks: Marks
+    settings: Settings, place: Place, *, store: RedisStore, queue: BrokerQueue, marks: Marks
 ) -> S3Sweep | None:
     if place.s3_url is None or place.no_triggers is not None:
         return None

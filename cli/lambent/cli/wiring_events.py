@@ -8,7 +8,7 @@ from lambent.executor.variables import Credentials
 from lambent.gateway.function_cache import FunctionCache
 from lambent.kernel.arn import LATEST, function_arn
 from lambent.kernel.events import OutcomeRecord
-from lambent.kernel.ports import BlobStore, Clock, Dispatcher, EnvironmentHost, FunctionStore
+from lambent.kernel.ports import Clock, Dispatcher, EnvironmentHost, FunctionStore
 from lambent.kernel.routing import Router
 from lambent.kernel.settings import Settings
 from lambent.kernel.targets import Target, TargetKind
@@ -22,7 +22,7 @@ from lambent.scheduler.destinations.sqs import SqsDestination
 from lambent.scheduler.feed import Feed
 from lambent.scheduler.lanes import Lanes
 from lambent.scheduler.outcomes import Outcomes
-from lambent.scheduler.queue import KombuEventQueue
+from lambent.scheduler.queue_choice import BrokerQueue
 from lambent.scheduler.queue_upkeep import QueueUpkeep
 
 
@@ -45,22 +45,10 @@ def redis_memory_mb(settings: Settings) -> int:
     return max(256, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 >> 20)
 
 
-def make_queue(settings: Settings, redis_url: str, *, instance: str, blobs: BlobStore) -> KombuEventQueue:
-    """The queue that the settings name."""
-    return KombuEventQueue(
-        redis_url,
-        consumer_name=instance,
-        blobs=blobs,
-        shards=settings.shards,
-        max_events=settings.queue_max_events,
-        replicas=settings.redis_replicas,
-    )
-
-
 def make_event_parts(
     settings: Settings,
     *,
-    queue: KombuEventQueue,
+    queue: BrokerQueue,
     store: FunctionStore,
     functions: FunctionCache,
     dispatcher: Dispatcher,

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         ge=0,
         description="So many replicas must have an event before it is accepted, or a failover may lose it.",
     )
+    broker_url: str | None = Field(
+        default=None,
+        description="RabbitMQ for asynchronous events, as amqp://USER:PASSWORD@HOST:PORT/VHOST, or memory:// "
+        "to try (nothing survives); unset: that Redis.",
+    )
     s3: bool = Field(
         default=True,
         description="Start the bundled S3 server if it is installed and AWS_ENDPOINT_URL_S3 is unset.",
@@ -210,6 +215,11 @@ class Settings(BaseSettings):
     def _redis(cls, value: str | None) -> str | None:
         return value if value is None else plain_redis_url(value)
 
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str | None) -> str | None:
+        return value if value is None else broker_url(value)
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -260,6 +270,19 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         and not name.upper().startswith(_TEST_VARIABLES)
         and name.upper() not in (*known, *_OTHER_VARIABLES)
     ]
+
+
+def broker_url(url: str) -> str:
+    """amqp://, amqps:// or memory://, as it is. Raises ValueError for anything else, without the URL."""
+    wrong = ValueError("no URL of a broker, as amqp://USER:PASSWORD@HOST:PORT/VHOST, amqps://... or memory://")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none; its message may hold the password
+        raise wrong from None
+    if url == "memory://" or (parts.scheme in ("amqp", "amqps") and whole):
+        return url
+    raise wrong
 
 
 def endpoint_urls(environment: Mapping[str, str]) -> dict[str, str]:

@@ -23,14 +23,12 @@ from lambent.scheduler.queue_durability import Durability, least, probe, with_fa
 from lambent.scheduler.queue_names import UNREADABLE, parse_queue, queue_of
 from lambent.scheduler.queue_operations import prepared
 from lambent.scheduler.queue_writer import Job, Writer
-from lambent.scheduler.retry import record_is_missing
 from lambent.scheduler.spill import Spill
 from lambent.scheduler.transport.places import is_group
 from lambent.scheduler.transport.streams import Channel, Replacement, close_channel, open_channel
 from lambent.scheduler.transport.wire import SERVER_ERRORS
 
 _log = Log(__name__)
-_DISK_SECONDS = (0.1, 2.0)  # between tries to write a payload: the first wait and the longest
 _UNREAD_SECONDS = 5.0  # until an event comes again whose payload could not be read
 _T = TypeVar("_T")
 
@@ -60,7 +58,7 @@ class KombuEventQueue:
     ) -> None:
         self._url = url
         self._clock = clock or SystemClock()
-        self._spill = Spill(blobs)
+        self._spill = Spill(blobs, clock=self._clock)
         self._options: dict[str, Any] = {
             "prefix": "lambent:q",
             "shards": shards,
@@ -131,7 +129,7 @@ class KombuEventQueue:
             await self._put(job)
         except EventQueueUnavailable as failure:
             if blob is not None and failure.certain:  # else it may lie there, and names its blob
-                await self._drop([blob])
+                await self._spill.drop_all([blob])
             raise
 
     async def _keep(self, item: Item) -> str | None:
@@ -208,14 +206,14 @@ class KombuEventQueue:
         tags = [delivery.tag for delivery in deliveries]
         await self._put(Job(self._future(), ack=tags, persist=True))
         blobs = [self._delivered.pop(tag, ("", None))[1] for tag in tags]
-        await self._drop([blob for blob in blobs if blob is not None])
+        await self._spill.drop_all([blob for blob in blobs if blob is not None])
 
     async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
         """Waits out an outage, and a disk that does not take payloads, as `ack`: what has run must not run
         again for it, and handed to nobody it would lie in flight for ever."""
         first, blob = self._delivered.get(delivery.tag, ("", None))
         first = first or str(int(delivery.event.accepted * 1000))
-        named, made = await self._named(delivery, blob, items)
+        named, made = await self._spill.replaced(delivery, blob, items, going_on=lambda: self._started)
         messages: list[Replacement] = []
         for item, name in named:
             stays = line_of(item) is (Line.OUTCOMES if delivery.outcome is not None else Line.LANE)
@@ -224,64 +222,16 @@ class KombuEventQueue:
         if await self._put(job):
             self._delivered.pop(delivery.tag, None)
             reused = any(name == blob for _, name in named)
-            await self._drop([blob] if blob is not None and not reused else [])
+            await self._spill.drop_all([blob] if blob is not None and not reused else [])
         else:  # it was gone: another consumer has ended it, or an earlier try of this did it
             self._delivered.pop(delivery.tag, None)
-            await self._drop([] if job.repeated else made)
-
-    async def _named(
-        self, delivery: Delivery, blob: str | None, items: Sequence[Item]
-    ) -> tuple[list[tuple[Item, str | None]], list[str]]:
-        """The items with the blobs of their payloads, and which of these are new. Tries until the disk takes
-        them; raises EventQueueUnavailable at `close`."""
-        wait = _DISK_SECONDS[0]
-        while True:
-            made: list[str] = []
-            try:
-                return await self._spilled(delivery, blob, items, made), made
-            except LambdaError as failure:
-                await self._drop(made)  # all anew then: the sweep deletes what lies unnamed for long
-                if not self._started:
-                    raise EventQueueUnavailable(f"The queue is closing, and {failure.message}") from failure
-                if wait == _DISK_SECONDS[0]:
-                    _log.warning(
-                        "The disk does not take an event's payload; trying again.",
-                        request_id=delivery.event.request_id,
-                        why=failure.message,
-                    )
-            await self._clock.sleep(wait)
-            wait = min(2 * wait, _DISK_SECONDS[1])
-
-    async def _spilled(
-        self, delivery: Delivery, blob: str | None, items: Sequence[Item], made: list[str]
-    ) -> list[tuple[Item, str | None]]:
-        """Fills `made`, so that it says also what was written before a failure. Raises LambdaError."""
-        reused, named = False, list[tuple[Item, str | None]]()
-        for item in items:
-            if isinstance(item, DeadEvent) and not record_is_missing(item):
-                item = replace(item, ending=item.ending._replace(response=None))
-            if blob is not None and not reused and _same_payloads(item, delivery):
-                reused = True
-                await self._spill.again(blob)
-                named.append((item, blob))
-                continue
-            name = await self._spill.keep(item)
-            made += [name] if name is not None else []
-            named.append((item, name))
-        return named
+            await self._spill.drop_all([] if job.repeated else made)
 
     def _replacement(self, delivery: Delivery, item: Item, blob: str | None, first_put: str) -> Replacement:
         due = None if isinstance(item, DeadEvent) else item.due
         delay = 0 if due is None else max(0, int((due - self._clock.now()) * 1000))
         queue = queue_of(line_of(item), delivery.event.lane)
         return Replacement(queue, prepared(encode(item, blob=blob)), delay, first_put)
-
-    async def _drop(self, blobs: Sequence[str]) -> None:
-        for blob in blobs:
-            try:
-                await self._spill.drop(blob)
-            except LambdaError as failure:
-                _log.warning("A payload whose event is gone stays until the next sweep.", why=failure.message)
 
     def wake(self) -> None:
         self._consumer.wake()
@@ -332,7 +282,7 @@ class KombuEventQueue:
 
     async def trim_dead(self, lane: str, *, keep: int) -> int:
         dropped, blobs = await self._beside(lambda channel: operations.trim(channel, lane, keep))
-        await self._drop(blobs)
+        await self._spill.drop_all(blobs)
         return dropped
 
     async def drop_lane(self, lane: str) -> int:
@@ -368,17 +318,6 @@ class KombuEventQueue:
     @staticmethod
     def _future() -> "asyncio.Future[Any]":
         return asyncio.get_running_loop().create_future()
-
-
-def _same_payloads(item: Item, delivery: Delivery) -> bool:
-    """Whether the delivered one's blob is right for the item: a target may be down for a day, and what waits
-    for it must not be written anew each time."""
-    if event_of(item).payload is not delivery.event.payload:
-        return False
-    if isinstance(item, OutcomeRecord):
-        before = delivery.outcome
-        return before is not None and item.ending.response is before.ending.response
-    return delivery.outcome is None
 
 
 def _log_failure(future: "asyncio.Future[Any]") -> None:

@@ -108,6 +108,11 @@ class TestSettings:
         assert "\n" not in str(failed.value)
 
     def test_a_password_in_a_wrong_url_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LAMBENT_BROKER_URL", "http://:hush@h")
+        with pytest.raises(Failed, match="LAMBENT_BROKER_URL.*amqp://USER") as failed:
+            read_settings({})
+        assert "hush" not in str(failed.value)
+        monkeypatch.delenv("LAMBENT_BROKER_URL")
         monkeypatch.setenv("LAMBENT_REDIS_URL", "http://:hush@h")
         with pytest.raises(Failed, match="LAMBENT_REDIS_URL.*redis://HOST:PORT/0") as failed:
             read_settings({})

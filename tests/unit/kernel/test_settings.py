@@ -250,3 +250,18 @@ def test_endpoint_urls_are_the_servers_own_variables() -> None:
         "AWS_ENDPOINT_URL_SQS": "",
     }
     assert endpoint_urls(environment) == {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"}
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://guest:guest@h:1//", "amqps://h/vhost", "amqp://h", "amqp://[::1]:5672", "memory://"]
+)
+def test_a_brokers_url_is_taken_as_it_is(url: str) -> None:
+    assert Settings(broker_url=url).broker_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "amqp://", "memory://here", "redis://h", "amqp://h:99999", "pyamqp://h"]
+)
+def test_what_is_no_brokers_url_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(ValidationError, match="amqp://USER:PASSWORD@HOST:PORT/VHOST"):
+        Settings(broker_url=url)
