@@ -82,6 +82,9 @@ class Parts:
     s3_events: S3Events
     routes: Routes
     services: Services
+    functions: FunctionCache
+    usage: UsageReport
+    protocol: LambdaProtocol
     app: App
     restricted_app: App
 
@@ -166,13 +169,14 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         token=place.webhook_token,
         on_lost=on_lost,
     )
+    usage = UsageReport(ledger, prices, clock)
     routes = Routes(
         services,
         s3_events=s3_events,
         facts=place.facts,
         runtimes=_listing(runtimes),
         durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
-        usage=UsageReport(ledger, prices, clock),
+        usage=usage,
     )
     protocol = LambdaProtocol()
     app = App(services, functions, protocol, routes)
@@ -193,6 +197,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         s3_events=s3_events,
         routes=routes,
         services=services,
+        functions=functions,
+        usage=usage,
+        protocol=protocol,
         app=app,
         restricted_app=restricted,
     )

@@ -509,6 +509,16 @@ class Environment:
         else:  # a dead one too, if it is still held anywhere
             self._die()
 
+    def runs(self, execution: Execution) -> bool:
+        """Whether it has this execution, and not answered it."""
+        return self._execution is execution and not execution.answered
+
+    def cut_off(self) -> None:
+        """Kills everything, since nobody wants the answer any more; the exit ends the execution."""
+        if self._sandbox is not None:
+            self._line("The caller has gone and asked for the invocation to be cancelled.")
+            self._sandbox.kill()
+
     def _exited(self, sandbox: Sandbox, done: "asyncio.Future[Exit]") -> None:
         if sandbox is not self._sandbox or done.cancelled():
             return
