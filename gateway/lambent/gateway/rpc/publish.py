@@ -6,6 +6,7 @@ event counts until its answer is written: a client that does not read its answer
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -43,6 +44,7 @@ class Publisher:
         self._tasks = tasks
         self._fields = FieldChecker()
         self._streams: set[_Stream] = set()
+        self._none = asyncio.Event()
         self._closing = False
 
     async def serve(self, rpc: Rpc) -> None:
@@ -53,14 +55,17 @@ class Publisher:
         except LambdaError as failure:
             await rpc.refuse(failure, _OPERATION)
         self._streams.add(stream)
+        self._none.clear()
         stream.closed = self._closing
         stream.reader = self._tasks.once("publish reader", self._read(stream))
         try:
             await stream.write_all()
         finally:
             # The client's events that have come in go on to the queue; only their answers are dropped.
-            self._streams.discard(stream)
             stream.reader.cancel()
+            self._streams.discard(stream)
+            if not self._streams:
+                self._none.set()
         if stream.failure is not None:
             await rpc.refuse(stream.failure, _OPERATION)
         rpc.context.set_trailing_metadata(tuple(rpc.trailing))
@@ -71,11 +76,17 @@ class Publisher:
                 tuple(rpc.trailing),
             )
 
-    def close(self) -> None:
-        """Reads no more; what has come in is answered."""
+    def close(self) -> bool:
+        """Reads no more; what has come in is answered. Whether there are streams."""
         self._closing = True
         for stream in self._streams:
             stream.close()
+        return bool(self._streams)
+
+    async def ended(self, seconds: float) -> None:
+        """Waits until the last stream has ended, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._none.wait(), seconds)
 
     async def _read(self, stream: "_Stream") -> None:
         try:

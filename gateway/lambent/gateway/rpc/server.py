@@ -42,6 +42,8 @@ from lambent.v1 import (
 # A zip archive of 50 MB and what stands beside it. What an invocation may have is checked as for HTTP.
 MAX_MESSAGE = (50 << 20) + (1 << 20)
 _HEALTH_SECONDS = 5.0
+_STREAMS_SECONDS = 2.0
+_LINGER_SECONDS = 0.2
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),
@@ -148,6 +150,9 @@ class RpcServer:
         """No new RPCs from now on; returns when the last one has ended, or been cut off after so long (None: at
         once). A later call may shorten the time."""
         await self._health.enter_graceful_shutdown()
-        if self._publisher is not None:
-            self._publisher.close()
+        if self._publisher is not None and self._publisher.close() and seconds:
+            # gRPC closes a connection with its last stream, and a client that is writing just then would see a
+            # broken pipe instead of its last answers.
+            await self._publisher.ended(min(seconds, _STREAMS_SECONDS))
+            await asyncio.sleep(_LINGER_SECONDS)
         await self._server.stop(seconds)
