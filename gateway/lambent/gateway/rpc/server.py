@@ -41,7 +41,7 @@ from lambent.v1 import (
 
 # A zip archive of 50 MB and what stands beside it. What an invocation may have is checked as for HTTP.
 MAX_MESSAGE = (50 << 20) + (1 << 20)
-_HEALTH_SECONDS = 5.0
+_HEALTH_SECONDS = 2.0
 _STREAMS_SECONDS = 2.0
 _LINGER_SECONDS = 0.2
 _OPTIONS: Sequence[tuple[str, int]] = (
