@@ -44,13 +44,13 @@ def baseline(*arguments: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def lambent(folder: Path) -> Iterator[tuple[int, int]]:
+def lambent(folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
     """(port, pid) of a server with everything on but S3, which takes no part."""
     log = folder / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lambent.cli", "up", "--port", "0", "--no-s3"]
-            + ["--data-dir", str(folder / "data")],
+            + ["--data-dir", str(folder / "data"), *arguments],
             stdout=output,
             stderr=output,
             env={"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"},

@@ -1,5 +1,6 @@
 """The asynchronous face of the client: `client.Client` with `await`; what each method does stands there."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from lambent.client.channel import MAX_BATCH, OPTIONS, Tls, unary
+from lambent.client.channel import OPTIONS, Tls, unary
 from lambent.client.errors import of_rpc
 from lambent.client.sync import line_of
 from lambent.client.values import (
@@ -17,12 +18,15 @@ from lambent.client.values import (
     Invoked,
     Options,
     acknowledgements,
+    batches,
+    check_publish,
     completed,
     invoke_request,
     invoked,
     stream_request,
 )
 from lambent.v1 import invocations_pb2_grpc, queue_pb2, usage_pb2
+from lambent.v1.invocations_pb2 import PublishEventsRequest
 
 
 class AsyncClient:
@@ -70,26 +74,29 @@ class AsyncClient:
         return AsyncResponseStream(call)
 
     async def publish_events(
-        self, events: AsyncIterable[Event] | Iterable[Event], *, batch: int = 1
+        self, events: AsyncIterable[Event] | Iterable[Event], *, batch: int = 1, in_flight: int = 1000
     ) -> AsyncIterator[Acknowledgement]:
-        if not 1 <= batch <= MAX_BATCH:
-            raise ValueError(f"batch must be from 1 to {MAX_BATCH}")
+        check_publish(batch, in_flight)
         failures: list[Exception] = []
+        used, freed = 0, asyncio.Event()
 
         async def requests() -> AsyncIterator[Any]:
-            gathered = Batch(batch)
+            nonlocal used
             try:
-                async for event in _each(events):
-                    if gathered.add(event):
-                        yield gathered.take()
+                async for message in _batches(events, batch):
+                    while used and used + len(message.events) > in_flight:
+                        freed.clear()
+                        await freed.wait()
+                    used += len(message.events)
+                    yield message
             except Exception as failure:  # grpc would tell its log only
                 failures.append(failure)
-            if gathered:
-                yield gathered.take()
 
         call = self._invocations.PublishEvents(requests())
         try:
             async for response in call:
+                used -= len(response.results)
+                freed.set()
                 for each in acknowledgements(response):
                     yield each
         except grpc.RpcError as failure:
@@ -151,10 +158,23 @@ class AsyncResponseStream:
         self._call.cancel()
 
 
-async def _each(events: AsyncIterable[Event] | Iterable[Event]) -> AsyncIterator[Event]:
-    if isinstance(events, AsyncIterable):
+async def _batches(
+    events: AsyncIterable[Event] | Iterable[Event], size: int
+) -> AsyncIterator[PublishEventsRequest]:
+    """`values.batches` of either kind of source."""
+    if not isinstance(events, AsyncIterable):
+        for message in batches(events, size):
+            yield message
+        return
+    batch = Batch(size)
+    failure: Exception | None = None
+    try:
         async for event in events:
-            yield event
-    else:
-        for event in events:
-            yield event
+            if batch.add(event):
+                yield batch.take()
+    except Exception as error:
+        failure = error
+    if batch:
+        yield batch.take()
+    if failure is not None:
+        raise failure

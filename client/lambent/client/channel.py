@@ -17,7 +17,6 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),
 )
-MAX_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The synchronous face of the client."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from lambent.client.channel import MAX_BATCH, OPTIONS, Tls, unary
+from lambent.client.channel import OPTIONS, Tls, unary
 from lambent.client.errors import of_rpc
 from lambent.client.values import (
     Acknowledgement,
@@ -16,6 +17,7 @@ from lambent.client.values import (
     Options,
     acknowledgements,
     batches,
+    check_publish,
     completed,
     invoke_request,
     invoked,
@@ -73,27 +75,35 @@ class Client:
         )
         return ResponseStream(call)
 
-    def publish_events(self, events: Iterable[Event], *, batch: int = 1) -> Iterator[Acknowledgement]:
+    def publish_events(
+        self, events: Iterable[Event], *, batch: int = 1, in_flight: int = 1000
+    ) -> Iterator[Acknowledgement]:
         """Sends events as they come from `events`, which another thread reads, and gives what became of each,
-        in any order. `batch`: events in one message, which costs less and makes an event wait for others. An
-        error of `events` is raised here, after the answers to those that came before it."""
-        if not 1 <= batch <= MAX_BATCH:
-            raise ValueError(f"batch must be from 1 to {MAX_BATCH}")
+        in any order. `batch`: events in one message, which costs less and makes an event wait for others. No
+        more than `in_flight` are sent before their answers have come: so many are to be sent again if the
+        server goes. An error of `events` is raised here, after the answers to those that came before it."""
+        check_publish(batch, in_flight)
         failures: list[Exception] = []
+        window = Window(in_flight)
 
         def requests() -> Iterator[Any]:
             try:
-                yield from batches(events, batch)
+                for message in batches(events, batch):
+                    if not window.take(len(message.events)):
+                        return
+                    yield message
             except Exception as failure:  # grpc would tell its log only
                 failures.append(failure)
 
         call = self._invocations.PublishEvents(requests())
         try:
             for response in call:
+                window.give_back(len(response.results))
                 yield from acknowledgements(response)
         except grpc.RpcError as failure:
             raise of_rpc(failure) from failure
         finally:
+            window.close()
             call.cancel()
         if failures:
             raise failures[0]
@@ -129,6 +139,34 @@ class Client:
     def usage(self, by: str = "function", start: str = "", end: str = "") -> usage_pb2.GetUsageResponse:
         response: usage_pb2.GetUsageResponse = self.call(usage_pb2.GetUsageRequest(by=by, start=start, end=end))
         return response
+
+
+class Window:
+    """Counts what is under way between the thread that sends and the one that reads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self, count: int) -> bool:
+        """Waits for room; one message may always go. False: nothing more is to be sent."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + count <= self._size)
+            self._used += count
+            return not self._closed
+
+    def give_back(self, count: int) -> None:
+        with self._changed:
+            self._used -= count
+            self._changed.notify()
+
+    def close(self) -> None:
+        """The sending thread must not wait for ever for answers that nobody reads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
 
 class ResponseStream:

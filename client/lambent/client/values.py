@@ -20,6 +20,7 @@ from lambent.v1.invocations_pb2 import (
 
 # A message of events is sent when it has so many bytes, whatever its number.
 _MESSAGE_BYTES = 1 << 20
+MAX_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,14 @@ def completed(end: InvokeStreamComplete) -> Invoked:
     )
 
 
+def check_publish(batch: int, in_flight: int) -> None:
+    """Raises ValueError."""
+    if not 1 <= batch <= MAX_BATCH:
+        raise ValueError(f"batch must be from 1 to {MAX_BATCH}")
+    if in_flight < 1:
+        raise ValueError("in_flight must be at least 1")
+
+
 class Batch:
     """Gathers events for one message."""
 
@@ -170,13 +179,19 @@ class Batch:
 
 
 def batches(events: Iterable[Event], size: int) -> Iterator[PublishEventsRequest]:
-    """Messages of `size` events."""
+    """Messages of `size` events; an error of `events` comes after what came before it."""
     batch = Batch(size)
-    for event in events:
-        if batch.add(event):
-            yield batch.take()
+    failure: Exception | None = None
+    try:
+        for event in events:
+            if batch.add(event):
+                yield batch.take()
+    except Exception as error:
+        failure = error
     if batch:
         yield batch.take()
+    if failure is not None:
+        raise failure
 
 
 def acknowledgements(response: PublishEventsResponse) -> Iterator[Acknowledgement]:
