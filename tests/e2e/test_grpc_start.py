@@ -81,10 +81,19 @@ def code_of(client: Client) -> grpc.StatusCode:
     return caught.value.code
 
 
-def test_it_is_off_unless_asked_for(own_server: Start) -> None:
-    server = own_server("--no-s3")
+def without_grpc(folder: Path) -> dict[str, str]:
+    """Variables under which grpcio counts as not installed."""
+    bare = folder / "bare"
+    bare.mkdir()
+    (bare / "grpc.py").write_text("raise ModuleNotFoundError('No module named grpc', name='grpc')\n")
+    return {"PYTHONPATH": str(bare)}
+
+
+def test_it_is_off_and_not_needed_unless_asked_for(own_server: Start, tmp_path: Path) -> None:
+    server = own_server("--no-s3", environment=without_grpc(tmp_path))
     assert server.grpc_target == ""
     assert "gRPC" not in server.output()
+    assert Functions(server).run(ECHO, 1) == 1
 
 
 def test_the_port_is_said_and_frees_with_the_server(own_server: Start) -> None:
@@ -202,16 +211,14 @@ def test_off_loopback_it_serves_with_tls(own_server: Start, papers: Papers) -> N
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    (bare / "grpc.py").write_text("raise ModuleNotFoundError('No module named grpc', name='grpc')\n")
-    said = refused(tmp_path, "--grpc-port", "0", environment={"PYTHONPATH": str(bare)})
+    environment = without_grpc(tmp_path)
+    said = refused(tmp_path, "--grpc-port", "0", environment=environment)
     assert said.startswith("error: the gRPC port needs the extra `grpc`: pip install 'lambent[grpc]'")
     asked = subprocess.run(
         [sys.executable, "-c", "import lambent.client"],
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(bare), "PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], **environment},
         check=False,
     )
     assert "lambent.client needs the extra `grpc`: pip install 'lambent[grpc]'" in asked.stderr.splitlines()[-1]

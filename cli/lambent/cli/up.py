@@ -193,9 +193,10 @@ class Up:
         if s3_url is not None:
             endpoints.setdefault("AWS_ENDPOINT_URL_S3", s3_url)
         endpoints.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
+        grpc = self._grpc.address if self._grpc is not None else None
         facts = {
             "version": metadata.version("lambent"),
-            "endpoints": {"lambda": url, "s3": s3_url},
+            "endpoints": {"lambda": url, "s3": s3_url, "grpc": grpc},
             "account_id": self._settings.account_id,
             "region": self._settings.region,
             "data_dir": str(self._settings.data_dir),

@@ -103,6 +103,7 @@ class Environment:
         self.key = target.key
         self.state = EnvironmentState.STARTING
         self.idle_since = 0.0
+        self._cut = False
         self.condemned = False  # busy now; to be stopped when done (its function was changed or deleted)
         self._launch = launch
         self._owner = owner
@@ -166,6 +167,8 @@ class Environment:
         try:
             sandbox = self._sandbox = await self._launch()
             self._cpu_us = 0
+            if self._cut:
+                sandbox.kill()
             begun = self._init_begun = self._clock.monotonic()
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
@@ -515,8 +518,9 @@ class Environment:
 
     def cut_off(self) -> None:
         """Kills everything, since nobody wants the answer any more; the exit ends the execution."""
-        if self._sandbox is not None:
-            self._line("The caller has gone and asked for the invocation to be cancelled.")
+        self._cut = True
+        self._line("The caller has gone and asked for the invocation to be cancelled.")
+        if self._sandbox is not None:  # else a suppressed init is about to launch it
             self._sandbox.kill()
 
     def _exited(self, sandbox: Sandbox, done: "asyncio.Future[Exit]") -> None:
