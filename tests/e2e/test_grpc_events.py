@@ -15,7 +15,7 @@ from running import Functions, Server
 from support import RedisServer
 
 from lambent.client import AsyncClient, Client, Event, LambentError, errors
-from lambent.v1.invocations_pb2 import PublishEvent, PublishEventsRequest
+from lambent.v1.invocations_pb2 import InvokeStreamRequest, PublishEvent, PublishEventsRequest
 from lambent.v1.invocations_pb2_grpc import InvocationServiceStub
 
 Start = Callable[..., Server]
@@ -233,3 +233,39 @@ def test_a_message_of_too_many_events_ends_the_stream(rpc_server: Server, echo: 
             list(call)
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_second_signal_cuts_off_what_runs_with_a_clear_error(own_server: Start) -> None:
+    server = own_server(*GRPC)
+    functions = Functions(server)
+    name = functions.create(
+        "import time\ndef handler(e, c):\n    print('began')\n    time.sleep(60)\n", Timeout=90
+    )
+    failures: list[LambentError] = []
+
+    def invoke(client: Client) -> None:
+        try:
+            client.invoke(name)
+        except LambentError as failure:
+            failures.append(failure)
+
+    with Client(server.grpc_target) as client:
+        thread = threading.Thread(target=invoke, args=(client,))
+        thread.start()
+        waited("it runs", lambda: "began" in functions.logged(name))
+        server.signal(signal.SIGTERM)
+        waited("the drain has begun", lambda: "Stopping" in server.output())
+        assert server.stop() == 0
+        thread.join(30)
+    [failure] = failures
+    assert "stop" in failure.message.lower()
+
+
+async def test_a_client_that_reads_nothing_keeps_no_server_from_stopping(own_server: Start) -> None:
+    server = own_server(*GRPC, environment={"LAMBENT_DRAIN_SECONDS": "1"})
+    name = Functions(server).create("def handler(event, context):\n    return 'x' * 6_000_000\n")
+    async with grpc.aio.insecure_channel(server.grpc_target) as channel:
+        stub: Any = InvocationServiceStub(channel)
+        call = stub.InvokeStream(InvokeStreamRequest(function_name=name))
+        assert len((await call.read()).payload_chunk) == 65_536
+        assert await asyncio.to_thread(server.stop) == 0
