@@ -69,10 +69,10 @@ def _events(console: Console, port: int, pid: int, target: str, seconds: float) 
             _purge(port)
             more = ("--batch", str(batch))
             rpc = _measured(pid, lambda c=clients, m=more: rpc_load(target, "accept", c, seconds, *m))
-            _row(table, clients, f"PublishEvents, {batch} a message", rpc, http)
+            _row(table, clients, f"stream, by {batch}", rpc, http)
         _purge(port)
     console.print(
-        "Events accepted, on disk before the answer (a stream has up to 1000 under way; HTTP one a client)"
+        "Events accepted, on disk before the answer (PublishEvents: up to 1000 under way; HTTP: one a client)"
     )
     console.print(table)
 
