@@ -1,7 +1,9 @@
 """The gRPC API over a real port, by the Python client's two faces."""
 
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,15 @@ def test_a_function_is_created_changed_listed_and_deleted(rpc: Client, rpc_serve
         rpc.call(GetFunctionRequest(function_name="by-grpc"))
 
 
+def test_an_archive_of_nearly_50_mb_is_taken(rpc: Client, rpc_functions: Functions) -> None:
+    code = zipped({"app.py": ANSWERS, "noise": os.urandom(49 << 20)})
+    name = rpc_functions.create(ANSWERS)
+    made = rpc.call(UpdateFunctionCodeRequest(function_name=name, code=FunctionCode(zip_file=code)))
+    assert made.configuration.code_size == len(code)
+    settled(rpc, name)
+    assert rpc.invoke(name).json() == {}
+
+
 def test_what_exists_is_not_created_again(rpc: Client, echo: str) -> None:
     with pytest.raises(errors.ResourceConflictException) as caught:
         created(rpc, echo)
@@ -293,14 +304,19 @@ def test_a_deadline_that_passes_stops_nothing(rpc: Client, rpc_functions: Functi
     lines_of(rpc_functions, name, "began", 3)
 
 
+def whole(client: Client, *arguments: Any, **options: Any) -> bytes:
+    return b"".join(client.invoke_stream(*arguments, **options))
+
+
+@pytest.mark.parametrize("how", [Client.invoke, whole], ids=["Invoke", "InvokeStream"])
 def test_a_deadline_that_passes_stops_the_run_if_that_was_asked_for(
-    rpc: Client, rpc_functions: Functions
+    rpc: Client, rpc_functions: Functions, how: Callable[..., object]
 ) -> None:
     name = rpc_functions.create(WAITS, Timeout=60)
     rpc_functions.aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     rpc.invoke(name, {"seconds": 0})
     with pytest.raises(LambentError) as caught:
-        rpc.invoke(name, {"seconds": 50}, timeout=0.5, cancel_on_disconnect=True)
+        how(rpc, name, {"seconds": 50}, timeout=0.5, cancel_on_disconnect=True)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     lines = lines_of(rpc_functions, name, "REPORT", 2)
     assert lines.count("came to its end") == 1
