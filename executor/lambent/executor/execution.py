@@ -66,16 +66,18 @@ class Execution:
 
     def close(self, report: Report) -> None:
         """The environment is done with it: the slot is free."""
+        self.cancelled = None  # it leads back here: a cycle would be left for the collector
         if not self.report.done():
             self.report.set_result(report)
 
     def cancel(self) -> None:
         """See `ports.Run`."""
-        if not self.answered and not self.report.done() and self.cancelled is not None:
+        if not self.answered and self.cancelled is not None:
             self.cancelled()
 
     def fail(self, error: LambdaError) -> None:
         """The platform could not run it: both ends raise."""
+        self.cancelled = None
         for end in (self.response, self.report):
             if not end.done():
                 end.set_exception(error)

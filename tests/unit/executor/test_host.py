@@ -1,6 +1,8 @@
 """Which environment takes an execution: with a driver that the test plays and environments that are real."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +157,22 @@ async def test_one_that_is_cancelled_while_it_waits_never_begins(made: Make) -> 
     second = stage.invoke()
     runtime = await stage.runtime()
     assert await stage.finish(runtime) == second.invocation.request_id
+
+
+async def test_an_execution_that_is_over_leaves_nothing_for_the_collector(made: Make) -> None:
+    stage = await made()
+    execution = stage.invoke()
+    runtime = await stage.runtime()
+    await stage.finish(runtime)
+    await execution.report
+    await asyncio.sleep(0)
+    gone = weakref.ref(execution.report)
+    gc.disable()
+    try:
+        del execution
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_what_is_answered_is_not_cancelled(made: Make) -> None:
