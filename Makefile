@@ -1,5 +1,5 @@
 # The only commands to learn.
-.PHONY: help install demo up test check bench chaos
+.PHONY: help install demo up test check bench chaos proto
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -26,6 +26,9 @@ test: check  ## check, then every test
 
 bench: install  ## speed, as ratios against baselines in the same run
 	.venv/bin/python -m benchmarks
+
+proto: install  ## make the Python stubs of proto/ again
+	@.venv/bin/python scripts/generate_stubs.py
 
 chaos: install  ## kill everything at random under load: no accepted event may be lost (SECONDS=of each place)
 	@PYTHONPATH=tests .venv/bin/python -m chaos $(if $(SECONDS),--seconds $(SECONDS))

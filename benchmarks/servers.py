@@ -44,13 +44,14 @@ def baseline(*arguments: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def lambent(folder: Path, *, broker: str = "") -> Iterator[tuple[int, int]]:
-    """(port, pid) of a server with everything on but S3, which takes no part. `broker`: LAMBENT_BROKER_URL."""
+def lambent(folder: Path, *arguments: str, broker: str = "") -> Iterator[tuple[int, int]]:
+    """(port, pid) of a server with everything on but S3, which takes no part. `arguments`: more of `up`;
+    `broker`: LAMBENT_BROKER_URL."""
     log = folder / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lambent.cli", "up", "--port", "0", "--no-s3"]
-            + ["--data-dir", str(folder / "data")],
+            + ["--data-dir", str(folder / "data"), *arguments],
             stdout=output,
             stderr=output,
             env={

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares .venv with lambent, its S3 extra and what its tests need. Safe to run again: it does only what is missing.
+# Prepares .venv with lambent, its extras and what its tests need. Safe to run again: it does only what is missing.
 # As root it installs the Debian packages below, after saying so; an ordinary user is told the one command.
 # --tests: what only tests need, too.
 set -eu
@@ -78,7 +78,7 @@ stamp=$(cksum pyproject.toml scripts/install.sh | cksum | cut -d' ' -f1)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
     echo "Installing Lambent and its tools into .venv (a minute the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3,otel]' --group dev
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[s3,grpc,otel]' --group dev
     echo "$stamp" > .venv/installed
 fi
 

@@ -57,6 +57,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.s3_url: str | None = None
+        self.grpc_target = ""
 
     @property
     def pid(self) -> int:
@@ -90,6 +91,8 @@ class Server:
                 self._port = int(self.url.rsplit(":", 1)[1])  # the same one after a restart
                 s3 = re.search(r"AWS_ENDPOINT_URL_S3=(\S+)", text)
                 self.s3_url = s3[1] if s3 else None
+                rpc = re.search(r"^gRPC at (\S+)", text, re.MULTILINE)
+                self.grpc_target = rpc[1] if rpc else ""
                 return self
             if self._process.poll() is not None:
                 raise AssertionError(f"`lambent up` ended with {self._process.returncode}:\n{text}")

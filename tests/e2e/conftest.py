@@ -11,6 +11,8 @@ from residue import nothing_left, settle
 from running import Functions, Server
 from traces import left_behind
 
+from lambent.client import Client
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -19,6 +21,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield made
     code = made.stop()
     assert code == 0, made.output()
+
+
+@pytest.fixture(scope="session")
+def rpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`lambent up --no-s3 --grpc-port 0`."""
+    made = Server(tmp_path_factory.mktemp("lambent-grpc") / "data", "--no-s3", "--grpc-port", "0").start()
+    yield made
+    code = made.stop()
+    assert code == 0, made.output()
+    assert "Traceback" not in made.output()
+
+
+@pytest.fixture(scope="session")
+def rpc_functions(rpc_server: Server) -> Functions:
+    return Functions(rpc_server)
+
+
+@pytest.fixture(scope="session")
+def echo(rpc_functions: Functions) -> str:
+    """A function of `rpc_server` that gives its event back."""
+    return rpc_functions.create("def handler(event, context):\n    return event\n")
+
+
+@pytest.fixture
+def rpc(rpc_server: Server) -> Iterator[Client]:
+    with Client(rpc_server.grpc_target) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

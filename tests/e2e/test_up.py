@@ -90,7 +90,7 @@ class TestWhatItSays:
         status, facts = health(server)
         assert status == 200
         assert facts["status"] == "ok"
-        assert facts["endpoints"] == {"lambda": server.url, "s3": None}
+        assert facts["endpoints"] == {"lambda": server.url, "s3": None, "grpc": None}
         assert facts["data_dir"] == str(server.data_dir)
         missing = [entry["name"] for entry in facts["enforcement"] if not entry["enforced"]]
         assert ("This host can't enforce:" in said) == bool(missing)

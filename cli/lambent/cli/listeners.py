@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -25,7 +25,7 @@ _LONGEST_FOLDER = 86
 _LAST_WORDS_SECONDS = 1.0
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, flag: str = "--port", variable: str = "LAMBENT_PORT") -> socket.socket:
     """A listening TCP socket. Raises Failed that names the flag to change."""
     try:
         family, kind, number, _, address = socket.getaddrinfo(
@@ -44,11 +44,11 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if failure.errno == errno.EADDRINUSE:
             raise Failed(
-                f"port {port} on {host} is taken. Take another with --port N or LAMBENT_PORT=N (0: a free one)."
+                f"port {port} on {host} is taken. Take another with {flag} N or {variable}=N (0: a free one)."
             ) from None
         if failure.errno == errno.EACCES:
             raise Failed(
-                f"port {port} needs root. Take one above 1023 with --port N or LAMBENT_PORT=N."
+                f"port {port} needs root. Take one above 1023 with {flag} N or {variable}=N."
             ) from None
         raise Failed(f"can't listen on {host}:{port} ({failure.strerror}). Change it with --host.") from None
     listener.setblocking(False)
@@ -87,6 +87,23 @@ def bind_unix(path: Path) -> socket.socket:
     return listener
 
 
+class Serving(Protocol):
+    """What serves on one socket, started and stopped with the others."""
+
+    async def start(self, tasks: Tasks, name: str) -> None:
+        """Returns when it serves."""
+
+    def stop_accepting(self, seconds: float) -> None:
+        """No new connections; those that are idle close, those that are busy are answered first, within so
+        long."""
+
+    async def stopped(self) -> None:
+        """Waits until the last connection has been answered."""
+
+    def cut_off(self) -> None:
+        """Ends the connections that are left."""
+
+
 class Listener:
     """One application on one socket."""
 
@@ -115,8 +132,9 @@ class Listener:
         while not self._server.started and not self._serving.done():
             await asyncio.sleep(0.01)
 
-    def stop_accepting(self) -> None:
-        """No new connections; those that are idle close, those that are busy are answered first."""
+    def stop_accepting(self, seconds: float) -> None:
+        """No new connections; those that are idle close, those that are busy are answered first. (When the
+        rest is cut off is `answered`'s.)"""
         self._server.should_exit = True
 
     async def stopped(self) -> None:
@@ -135,7 +153,7 @@ class Listener:
 
 
 async def answered(
-    listeners: Sequence[Listener], tasks: Tasks, *, seconds: float, cut_short: asyncio.Event
+    listeners: Sequence[Serving], tasks: Tasks, *, seconds: float, cut_short: asyncio.Event
 ) -> None:
     """Returns when the last connections have been answered. Those that are left after `seconds`, or soon after
     `cut_short` is set, are cut off: one client that reads or sends nothing must not keep a server from

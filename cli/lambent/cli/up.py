@@ -21,7 +21,8 @@ import uvloop
 from lambent.cli.client import Failed, err, read_settings, say, url_of
 from lambent.cli.descriptors import raise_limit
 from lambent.cli.doctor import not_enforced
-from lambent.cli.listeners import Listener, answered, bind, bind_unix, socket_folder
+from lambent.cli.grpc_listener import GrpcListener
+from lambent.cli.listeners import Listener, Serving, answered, bind, bind_unix, socket_folder
 from lambent.cli.s3_server import PLACEHOLDER_KEY_ID, PLACEHOLDER_SECRET, PLACEHOLDER_TOKEN
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts, make_tracer
@@ -75,6 +76,7 @@ class Up:
         self._starting: asyncio.Task[Any] | None = None
         self._serving = False
         self._no_triggers: str | None = None
+        self._grpc: GrpcListener | None = None
         self._code = 0
 
     async def run(self) -> int:
@@ -85,6 +87,8 @@ class Up:
         with DataFolder.open(self._settings.data_dir) as folder:
             listener = bind(self._settings.host, self._settings.port)
             try:
+                if self._settings.grpc_port is not None:
+                    self._grpc = GrpcListener(self._settings)
                 self._refuse_taken_inside(listener)
                 await self._with_servers(folder, listener)
             except asyncio.CancelledError:
@@ -94,6 +98,8 @@ class Up:
                 say("Stopped before it served.")
             finally:
                 listener.close()
+                if self._grpc is not None:
+                    await self._grpc.close()
                 await self._tasks.drain(5.0)
         return self._code
 
@@ -193,9 +199,10 @@ class Up:
             endpoints.setdefault("AWS_ENDPOINT_URL_S3", s3_url)
         endpoints.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
         endpoints.setdefault("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        grpc = self._grpc.address if self._grpc is not None else None
         facts = {
             "version": metadata.version("lambent"),
-            "endpoints": {"lambda": url, "s3": s3_url},
+            "endpoints": {"lambda": url, "s3": s3_url, "grpc": grpc},
             "account_id": self._settings.account_id,
             "region": self._settings.region,
             "data_dir": str(self._settings.data_dir),
@@ -222,14 +229,17 @@ class Up:
             relay = sockets / "functions.sock"
             parts = make_parts(self._settings, self._place(folder, url, redis_url, s3_url, relay), self._tasks)
             drain = self._settings.drain_seconds
-            listeners = [
-                Listener(parts.app, listener, drain=drain),
-                Listener(parts.restricted_app, bind_unix(relay), drain=drain),
-            ]
+            listeners: dict[str, Serving] = {
+                "API": Listener(parts.app, listener, drain=drain),
+                "functions' relay": Listener(parts.restricted_app, bind_unix(relay), drain=drain),
+            }
+            if self._grpc is not None:
+                self._grpc.add(parts, url, self._tasks)
+                listeners["gRPC"] = self._grpc
             try:
                 say("Ending what a killed server left, and looking at the runtimes...")
                 await self._open(parts)
-                for each, name in zip(listeners, ("API", "functions' relay"), strict=True):
+                for name, each in listeners.items():
                     await each.start(self._tasks, name)
                 self._forever("queue feed", parts.events.feed.run())
                 self._forever("queue upkeep", parts.events.upkeep.run())
@@ -255,7 +265,7 @@ class Up:
                 await self._signalled.wait()
                 say("Stopping: waiting for what runs. Once more to cut it off.")
             finally:
-                await self._close(parts, listeners)
+                await self._close(parts, list(listeners.values()))
 
     async def _open(self, parts: Parts) -> None:
         await parts.store.open()
@@ -277,6 +287,8 @@ class Up:
         lines += [f"  export AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={url}"]
         if s3_url is not None:
             lines += [f"  export AWS_ENDPOINT_URL_S3={s3_url}"]
+        if self._grpc is not None:
+            lines.insert(0, f"gRPC at {self._grpc.address} ({self._grpc.secured})")
         lines += [
             # Both: boto3 and version 1 of aws read the second one only.
             f"  export AWS_REGION={settings.region} AWS_DEFAULT_REGION={settings.region}",
@@ -296,11 +308,11 @@ class Up:
 
     # ---- stopping -------------------------------------------------------------------------------------
 
-    async def _close(self, parts: Parts, listeners: Sequence[Listener]) -> None:
+    async def _close(self, parts: Parts, listeners: Sequence[Serving]) -> None:
         parts.s3_events.close()
         parts.routes.close()
         for each in listeners:
-            each.stop_accepting()
+            each.stop_accepting(self._settings.drain_seconds + _ANSWER_SECONDS)
         until = self._clock.monotonic() + self._settings.drain_seconds
         await self._bounded(self._settings.drain_seconds, parts)
         await parts.host.close()

@@ -90,6 +90,9 @@ class Parts:
     s3_events: S3Events
     routes: Routes
     services: Services
+    functions: FunctionCache
+    usage: UsageReport
+    protocol: LambdaProtocol
     app: App
     restricted_app: App
 
@@ -198,13 +201,14 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         token=place.webhook_token,
         on_lost=on_lost,
     )
+    usage = UsageReport(ledger, prices, clock)
     routes = Routes(
         services,
         s3_events=s3_events,
         facts=place.facts,
         runtimes=_listing(runtimes),
         durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
-        usage=UsageReport(ledger, prices, clock),
+        usage=usage,
     )
     protocol = LambdaProtocol()
     logs_api = LogsApi(CloudWatchLogs(logs, clock, settings.region, settings.account_id))
@@ -233,6 +237,9 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
         s3_events=s3_events,
         routes=routes,
         services=services,
+        functions=functions,
+        usage=usage,
+        protocol=protocol,
         app=app,
         restricted_app=restricted,
     )

@@ -105,6 +105,7 @@ class Environment:
         self.key = target.key
         self.state = EnvironmentState.STARTING
         self.idle_since = 0.0
+        self._cut = False
         self.condemned = False  # busy now; to be stopped when done (its function was changed or deleted)
         self._launch = launch
         self._owner = owner
@@ -169,6 +170,8 @@ class Environment:
         try:
             sandbox = self._sandbox = await self._launch()
             self._cpu_us = 0
+            if self._cut:
+                sandbox.kill()
             begun = self._init_begun = self._clock.monotonic()
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
@@ -505,6 +508,17 @@ class Environment:
             self.condemned = True
         else:  # a dead one too, if it is still held anywhere
             self._die()
+
+    def runs(self, execution: Execution) -> bool:
+        """Whether it has this execution, and not answered it."""
+        return self._execution is execution and not execution.answered
+
+    def cut_off(self) -> None:
+        """Kills everything, since nobody wants the answer any more; the exit ends the execution."""
+        self._cut = True
+        self._line("The caller has gone and asked for the invocation to be cancelled.")
+        if self._sandbox is not None:  # else a suppressed init is about to launch it
+            self._sandbox.kill()
 
     def _exited(self, sandbox: Sandbox, done: "asyncio.Future[Exit]") -> None:
         if sandbox is not self._sandbox or done.cancelled():

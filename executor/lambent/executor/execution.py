@@ -1,6 +1,7 @@
 """One execution on its way: what was asked, and the two ends that others wait for."""
 
 import asyncio
+from collections.abc import Callable
 
 from lambent.executor.log_lines import Tail
 from lambent.kernel.errors import LambdaError
@@ -14,6 +15,7 @@ class Execution:
     __slots__ = (
         "asked",
         "begun",
+        "cancelled",
         "ended",
         "error_type",
         "init_ms",
@@ -40,6 +42,7 @@ class Execution:
         self.error_type: str | None = None
         self.peak_memory = 0  # bytes, as the answer was known
         self.tail = Tail() if invocation.want_log_tail else None
+        self.cancelled: Callable[[], None] | None = None
 
     @property
     def answered(self) -> bool:
@@ -63,11 +66,18 @@ class Execution:
 
     def close(self, report: Report) -> None:
         """The environment is done with it: the slot is free."""
+        self.cancelled = None  # it leads back here: a cycle would be left for the collector
         if not self.report.done():
             self.report.set_result(report)
 
+    def cancel(self) -> None:
+        """See `ports.Run`."""
+        if not self.answered and self.cancelled is not None:
+            self.cancelled()
+
     def fail(self, error: LambdaError) -> None:
         """The platform could not run it: both ends raise."""
+        self.cancelled = None
         for end in (self.response, self.report):
             if not end.done():
                 end.set_exception(error)

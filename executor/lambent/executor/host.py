@@ -182,6 +182,7 @@ class Host:
         if pool is None:
             pool = self._pools[key] = _Pool(invocation.target)
         self._busy.add(execution)
+        execution.cancelled = functools.partial(self._cancel, pool, execution)
         pool.label.concurrent.inc()
         execution.report.add_done_callback(functools.partial(self._over, pool, execution))
         if pool.idle:
@@ -190,6 +191,16 @@ class Host:
         pool.waiting.append(execution)
         self._start_what_is_missing(pool)
         return execution
+
+    def _cancel(self, pool: _Pool, execution: Execution) -> None:
+        if execution in pool.waiting:
+            pool.waiting.remove(execution)
+            execution.fail(ServiceException("The invocation was cancelled before it began."))
+            return
+        for environment in pool.environments:
+            if environment.runs(execution):
+                environment.cut_off()
+                return
 
     async def prepare(self, target: FunctionVersion) -> None:
         task, opt = await self._fetch(target)

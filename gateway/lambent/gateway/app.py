@@ -7,7 +7,7 @@ server, which passes Invoke, and writing to log groups, only until IAM is enforc
 import base64
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from lambent.gateway import fields, internal
@@ -35,7 +35,7 @@ _log = Log(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 # AWS: "Request must be smaller than 70167211 bytes for the CreateFunction operation"; Invoke has 6 MB
 # and 100 bytes.
@@ -75,6 +75,10 @@ class App:
         self._restricted = restricted
         self._web_pages = WebPages(services.settings.host)
 
+    def authorise(self, headers: Headers) -> None:
+        """Who may ask, whatever for; gRPC asks with its metadata. Raises AccessDeniedException."""
+        self._web_pages.refuse(headers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
@@ -98,7 +102,7 @@ class App:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         headers: Headers = scope["headers"]
         if not self._restricted:
-            self._web_pages.refuse(headers)
+            self.authorise(headers)
         if path.startswith(b"/_lambent/") or path in internal.PLAIN:
             scope[_OPERATION] = "internal"
             if self._restricted:
@@ -195,7 +199,7 @@ def _base_url(scope: Scope, headers: Headers) -> str:
 
 
 def _invoke_reply(invoked: Invoked) -> Reply:
-    headers: Headers = []
+    headers: list[tuple[bytes, bytes]] = []
     if invoked.status == 200:
         headers.append((b"content-type", b"application/json"))
     if invoked.executed_version is not None:

@@ -9,7 +9,7 @@ import binascii
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ from lambent.kernel.errors import (
     ResourceNotFoundException,
 )
 from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, State
-from lambent.kernel.ports import Dispatcher, Lease
+from lambent.kernel.ports import Dispatcher, Lease, Run
 from lambent.kernel.routing import Route, Router
+
+Started = Callable[[Run], None] | None
 
 MAX_SYNC = 6_291_456
 MAX_ASYNC = 1_048_576
@@ -83,19 +85,29 @@ class Invoker:
         self._region = services.settings.region
         self._account = services.settings.account_id
 
-    async def invoke(self, params: Mapping[str, Any], *, request_id: str, trace_id: str | None) -> Invoked:
-        """`params`: the input members of AWS's Invoke. Raises LambdaError."""
+    async def invoke(
+        self,
+        params: Mapping[str, Any],
+        *,
+        request_id: str,
+        trace_id: str | None,
+        started: Started = None,
+    ) -> Invoked:
+        """`params`: the input members of AWS's Invoke; `started` is given the execution, for a caller that may
+        cancel it. Raises LambdaError."""
         if tracing.active is None:
-            return await self._invoke(params, request_id=request_id, trace_id=trace_id)
+            return await self._invoke(params, request_id, trace_id, started)
         return await tracing.timed(
             f"Invoke {params['FunctionName']}",
             trace_id or "",
-            lambda header: self._invoke(params, request_id=request_id, trace_id=header),
+            lambda header: self._invoke(params, request_id, header, started),
             kind="server",
             attributes={"rpc.system": "aws-api", "rpc.service": "Lambda", "aws.request_id": request_id},
         )
 
-    async def _invoke(self, params: Mapping[str, Any], *, request_id: str, trace_id: str | None) -> Invoked:
+    async def _invoke(
+        self, params: Mapping[str, Any], request_id: str, trace_id: str | None, started: Started
+    ) -> Invoked:
         name, qualifier = self._named(params["FunctionName"], params.get("Qualifier"))
         function = self._functions.cached(name) or await self._functions.get(name)
         kind = params.get("InvocationType") or "RequestResponse"
@@ -130,7 +142,7 @@ class Invoker:
             tags=function.tags,
             alias=route.alias,
         )
-        return await self._run(function, invocation)
+        return await self._run(function, invocation, started)
 
     def _named(self, text: str, qualifier: str | None) -> tuple[str, str | None]:
         if ":" not in text:
@@ -177,7 +189,7 @@ class Invoker:
         )
         metrics.events_received.labels(metrics.function_label(target.name)).inc()
 
-    async def _run(self, function: Function, invocation: Invocation) -> Invoked:
+    async def _run(self, function: Function, invocation: Invocation, started: Started) -> Invoked:
         dispatcher, target = self._services.dispatcher, invocation.target
         asked = dispatcher.acquire(function, target, holder=_HOLDER)
         if tracing.active is None:
@@ -187,6 +199,8 @@ class Invoker:
         run = self._services.host.invoke(invocation, lease)
         # The slot is free at the report, whatever becomes of this caller.
         run.report.add_done_callback(functools.partial(_release, dispatcher, lease))
+        if started is not None:
+            started(run)
         response = await run.response
         log = (await run.report).log_tail if invocation.want_log_tail else None
         payload, error = response.payload, response.function_error

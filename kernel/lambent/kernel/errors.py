@@ -6,7 +6,7 @@ status, `message_member` the spelling AWS's model gives the message ("Message" o
 Source: the Lambda service model's exception shapes, and AWS's Invoke/CreateFunction references.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class LambdaError(Exception):
@@ -147,6 +147,8 @@ class ValidationException(LambdaError):
 
     status = 400
     message_member = "message"
+    problems: Sequence[str] = ()
+    """Each violated constraint; the message has them all."""
 
 
 class SerializationException(LambdaError):

@@ -86,6 +86,10 @@ class Run(Protocol):
     response: "asyncio.Future[Response]"
     report: "asyncio.Future[Report]"
 
+    def cancel(self) -> None:
+        """Ends it where nobody wants its answer any more: its environment is killed and not used again. Nothing
+        once it is answered."""
+
 
 class EnvironmentHost(Protocol):
     """Executor: owns environments."""

@@ -45,6 +45,24 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Address to listen on. Loopback unless told: any key works for now."
     )
     port: int = Field(default=9000, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of the gRPC API, on the same address; 0 takes a free one. Unset: no gRPC.",
+    )
+    grpc_tls_cert: Path | None = Field(
+        default=None,
+        description="gRPC's certificate chain, a PEM file. Without TLS it serves on loopback only.",
+    )
+    grpc_tls_key: Path | None = Field(
+        default=None, validate_default=True, description="The certificate's key, a PEM file without passphrase."
+    )
+    grpc_tls_client_ca: Path | None = Field(
+        default=None,
+        validate_default=True,
+        description="PEM file of who signs gRPC's clients' certificates; set: others are refused.",
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything durable.")
     account_id: str = Field(default="000000000000", pattern=r"^\d{12}$", description="Account id in ARNs.")
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
@@ -208,6 +226,20 @@ class Settings(BaseSettings):
     def _of_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value and not info.data.get("function_aws_access_key_id"):
             raise ValueError(f"a token is of no use without its keys: set {_KEYS} too")
+        return value
+
+    @field_validator("grpc_tls_key")
+    @classmethod
+    def _pair(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("grpc_tls_cert") is None):
+            raise ValueError("set both LAMBENT_GRPC_TLS_CERT and LAMBENT_GRPC_TLS_KEY, or neither")
+        return value
+
+    @field_validator("grpc_tls_client_ca")
+    @classmethod
+    def _of_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("grpc_tls_cert") is None:
+            raise ValueError("clients are checked over TLS only: set LAMBENT_GRPC_TLS_CERT and _KEY too")
         return value
 
     @field_validator("redis_url")

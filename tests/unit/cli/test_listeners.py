@@ -51,7 +51,7 @@ class Served:
     async def stop(self, seconds: float) -> float:
         """How long it took."""
         began = time.monotonic()
-        self.listener.stop_accepting()
+        self.listener.stop_accepting(30)
         await answered([self.listener], self.tasks, seconds=seconds, cut_short=self.cut_short)
         return time.monotonic() - began
 

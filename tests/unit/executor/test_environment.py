@@ -288,6 +288,33 @@ async def test_init_that_succeeds_the_second_time_runs_the_event(staged: Make) -
     assert (await execution.report).init_ms is None, "a suppressed init counts as Duration"
 
 
+async def test_an_invocation_that_is_cut_off_is_answered_and_its_environment_dies(staged: Make) -> None:
+    stage = staged()
+    runtime = await stage.ready()
+    execution = stage.begin()
+    await runtime.answer()
+    assert stage.environment.runs(execution)
+    stage.environment.cut_off()
+    assert (await execution.response).function_error == "Unhandled"
+    assert (await execution.report).outcome is Outcome.CRASH
+    assert await stage.owner.gone.get() is stage.environment
+    assert any(line.startswith("The caller has gone") for line in stage.logs.lines)
+    assert not stage.environment.runs(execution)
+
+
+async def test_one_that_is_cut_off_in_its_init_does_not_begin(staged: Make) -> None:
+    stage = staged()
+    starting = asyncio.ensure_future(stage.environment.start())
+    await stage.connect()
+    stage.sandboxes[-1].exited.set_result(Exit(code=1))
+    await starting
+    execution = stage.begin()
+    stage.environment.cut_off()  # before the second init has launched anything
+    assert (await execution.report).outcome is Outcome.INIT_ERROR
+    assert len(stage.sandboxes) == 2
+    assert await stage.owner.gone.get() is stage.environment
+
+
 async def test_a_start_that_the_platform_cannot_make_raises_and_leaves_it_dead(staged: Make) -> None:
     stage = staged()
     stage.failure = ServiceException("no space")

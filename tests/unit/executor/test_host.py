@@ -1,6 +1,8 @@
 """Which environment takes an execution: with a driver that the test plays and environments that are real."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +133,62 @@ async def made(tmp_path: Path) -> AsyncIterator[Callable[..., "asyncio.Future[St
 
 
 Make = Callable[..., "asyncio.Future[Stage]"]
+
+
+async def test_a_cancelled_execution_costs_its_environment_and_frees_its_slot(made: Make) -> None:
+    stage = await made()
+    first = stage.invoke()
+    runtime = await stage.runtime()
+    await runtime.answer()
+    first.cancel()
+    assert (await first.response).function_error == "Unhandled"
+    await first.report
+    second = stage.invoke()
+    another = await stage.runtime()
+    assert await stage.finish(another) == second.invocation.request_id
+    assert len(stage.driver.sandboxes) == 2
+
+
+async def test_one_that_is_cancelled_while_it_waits_never_begins(made: Make) -> None:
+    stage = await made()
+    first = stage.invoke()
+    first.cancel()
+    with pytest.raises(ServiceException, match="cancelled before it began"):
+        await first.response
+    with pytest.raises(ServiceException):
+        await first.report
+    second = stage.invoke()
+    runtime = await stage.runtime()
+    assert await stage.finish(runtime) == second.invocation.request_id
+
+
+async def test_an_execution_that_is_over_leaves_nothing_for_the_collector(made: Make) -> None:
+    stage = await made()
+    execution = stage.invoke()
+    runtime = await stage.runtime()
+    await stage.finish(runtime)
+    await execution.report
+    await asyncio.sleep(0)
+    gone = weakref.ref(execution.report)
+    gc.disable()
+    try:
+        del execution
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_what_is_answered_is_not_cancelled(made: Make) -> None:
+    stage = await made()
+    first = stage.invoke()
+    runtime = await stage.runtime()
+    await stage.finish(runtime)
+    await first.report
+    first.cancel()
+    second = stage.invoke()
+    await stage.finish(runtime)
+    await second.report
+    assert len(stage.driver.sandboxes) == 1
 
 
 async def test_the_first_invoke_starts_an_environment_and_the_second_uses_it(made: Make) -> None:

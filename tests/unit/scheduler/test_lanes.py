@@ -59,6 +59,9 @@ class FakeRun:
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
 
+    def cancel(self) -> None:
+        raise AssertionError("lanes do not cancel")
+
     def end(self, outcome: Response | LambdaError) -> None:
         if isinstance(outcome, LambdaError):
             self.response.set_exception(outcome)

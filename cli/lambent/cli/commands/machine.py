@@ -16,6 +16,10 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", show_default="9000")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of the gRPC API; 0 takes a free one.", show_default="none"),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Folder of everything durable.", show_default="/var/lib/lambent as root"),
@@ -25,7 +29,13 @@ def up(
     """Starts a server, all in one, and stays. Ctrl-C or SIGTERM drains and ends it."""
     from lambent.cli.up import run
 
-    flags: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir, "s3": False if no_s3 else None}
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "grpc_port": grpc_port,
+        "data_dir": data_dir,
+        "s3": False if no_s3 else None,
+    }
     with told():
         code = run({name: value for name, value in flags.items() if value is not None})
     raise typer.Exit(code)

@@ -54,6 +54,10 @@ class LambdaProtocol:
         """
         return self._inputs[match.operation](match, headers, body)
 
+    def check(self, operation: str, params: Mapping[str, Any]) -> None:
+        """The constraints of input members that did not come by HTTP. Raises as `parse` does."""
+        self._inputs[operation].check(params)
+
     def serialise(self, operation: str, output: Mapping[str, Any] | None) -> Reply:
         """Output members by their names in the model -> Reply; None and absent members are left out.
 
@@ -154,6 +158,11 @@ class _Input:
                 params[name] = body if parse is None else parse(parse_json(body), lower_first(name))
         elif self._body:
             self._read_body(body, params)
+        self.check(params)
+        return params
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises for members that violate a constraint."""
         if self._check is not None:
             problems: list[str] = []
             self._check(params, "", problems)
@@ -161,7 +170,6 @@ class _Input:
         for name, known, own_error in self._enums:
             if name in params and params[name] not in known:
                 raise own_error(params[name], known)
-        return params
 
     def _read_headers(self, headers: Sequence[tuple[bytes, bytes]], params: dict[str, Any]) -> None:
         for key, value in headers:

@@ -43,7 +43,9 @@ def raise_if_any(problems: Sequence[str]) -> None:
     if problems:
         count = len(problems)
         noun = "error" if count == 1 else "errors"
-        raise ValidationException(f"{count} validation {noun} detected: {'; '.join(problems)}")
+        failure = ValidationException(f"{count} validation {noun} detected: {'; '.join(problems)}")
+        failure.problems = tuple(problems)
+        raise failure
 
 
 class StructureCheck:
