@@ -151,49 +151,49 @@ class FunctionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishVersion(self, request, context):
-        """Publishes a version. UNIMPLEMENTED on a server that has no versions.
+        """Publishes a version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVersionsByFunction(self, request, context):
-        """Lists a function's versions, $LATEST first. UNIMPLEMENTED on a server that has no versions.
+        """Lists a function's versions, $LATEST first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateAlias(self, request, context):
-        """Creates an alias of a version. UNIMPLEMENTED on a server that has no aliases.
+        """Creates an alias of a version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAlias(self, request, context):
-        """Reads an alias. UNIMPLEMENTED on a server that has no aliases.
+        """Reads an alias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlias(self, request, context):
-        """Changes an alias: the fields that are set, and no other. UNIMPLEMENTED on a server that has no aliases.
+        """Changes an alias: the fields that are set, and no other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAliases(self, request, context):
-        """Lists a function's aliases, a page at a time. UNIMPLEMENTED on a server that has no aliases.
+        """Lists a function's aliases, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlias(self, request, context):
-        """Deletes an alias. UNIMPLEMENTED on a server that has no aliases.
+        """Deletes an alias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
