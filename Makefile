@@ -22,7 +22,7 @@ check: install  ## lint, types, import contracts
 
 test: check  ## check, then every test
 	@scripts/install.sh --tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 bench: install  ## speed, as ratios against baselines in the same run
 	.venv/bin/python -m benchmarks

@@ -4,6 +4,7 @@ run. Helpers and the rule for missing tools are in `support`."""
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from rabbit import NO_RABBIT, RabbitServer, rabbit_binary
@@ -133,6 +134,18 @@ def make_rabbit() -> Iterator[Callable[..., RabbitServer]]:
 def own_rabbit(make_rabbit: Callable[..., RabbitServer]) -> RabbitServer:
     """A RabbitMQ of the test's own: `kill`, `start`, `restart`, `pause`, `resume`."""
     return make_rabbit()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of `-n` hands on what could not run in it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["missing"] = dict(missing)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    missing.update(getattr(node, "workeroutput", {}).get("missing", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

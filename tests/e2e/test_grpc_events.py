@@ -105,7 +105,9 @@ def refused(client: Client, name: str) -> bool:
 def test_events_that_the_queue_does_not_take_are_refused_one_by_one(
     own_server: Start, own_redis: RedisServer
 ) -> None:
-    server = own_server(*GRPC, environment={"LAMBENT_REDIS_URL": own_redis.url})
+    # It stops after its Redis, and would wait for that.
+    environment = {"LAMBENT_REDIS_URL": own_redis.url, "LAMBENT_DRAIN_SECONDS": "0"}
+    server = own_server(*GRPC, environment=environment)
     name = Functions(server).create("def handler(event, context):\n    return 1\n")
     with Client(server.grpc_target) as client:
         assert [each.error for each in client.publish_events([Event("first", name)])] == [None]
