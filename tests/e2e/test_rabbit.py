@@ -79,7 +79,7 @@ def test_a_failing_event_is_tried_three_times_kept_and_brought_back(world: World
     assert {line.split()[0] for line in shown.splitlines()[1:]} == {first, second}
     world.functions.aws.update_function_configuration(FunctionName=name, Environment={"Variables": {}})
     world.functions.active(name)
-    assert world.lambent("queue", "replay", second).out.startswith(f"{second} runs again.")
+    assert world.lambent("queue", "replay", second).out.startswith(f"{second} is on its way again.")
     until(lambda: world.ran(name, second) == 4, 20, "it ran once more")
     assert world.lambent("queue", "redrive", name).out == f"1 event of {name} runs again.\n"
     until(lambda: world.ran(name, first) == 4, 20, "so did the other")
@@ -94,7 +94,7 @@ def test_what_waits_for_its_retry_is_shown_and_replayed(own_server: Start, rabbi
     until(lambda: world.ran(name, sent) == 1, 20, "it ran and failed")
     until(lambda: world.row(name)[2:3] == ["1"], 20, "it waits")
     assert world.lambent("queue", "peek", name).out.splitlines()[1].startswith(sent)
-    assert world.lambent("queue", "replay", sent).out.startswith(f"{sent} runs again.")
+    assert world.lambent("queue", "replay", sent).out.startswith(f"{sent} is on its way again.")
     until(lambda: world.ran(name, sent) == 2, 20, "it ran before its time")
     until(lambda: world.row(name)[2:3] == ["1"], 20, "it waits again")
     assert world.lambent("queue", "purge", name, "--line", "lane", "--yes").out.startswith("Dropped 1 ")

@@ -57,17 +57,17 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def test_the_series_of_a_deleted_function_end_after_a_while(world: World) -> None:
-    await world.store.create(function("stays"))
-    for name in ("stays", "deleted"):
+    await world.store.create(function("stays-here"))
+    for name in ("stays-here", "deleted-here"):
         metrics.events_dropped.labels(metrics.function_label(name)).inc()
     await world.vitals.look()
     await world.clock.advance(GRACE_SECONDS - 1)
     await world.vitals.look()
-    assert value("lambent_async_events_dropped_total", function="deleted") == 1
+    assert value("lambent_async_events_dropped_total", function="deleted-here") == 1
     await world.clock.advance(1)
     await world.vitals.look()
-    assert value("lambent_async_events_dropped_total", function="deleted") is None
-    assert value("lambent_async_events_dropped_total", function="stays") == 1
+    assert value("lambent_async_events_dropped_total", function="deleted-here") is None
+    assert value("lambent_async_events_dropped_total", function="stays-here") == 1
 
 
 async def test_a_function_that_is_made_again_keeps_its_series(world: World) -> None:
