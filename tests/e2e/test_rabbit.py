@@ -81,7 +81,7 @@ def test_a_failing_event_is_tried_three_times_kept_and_brought_back(world: World
     world.functions.active(name)
     assert world.lambent("queue", "replay", second).out.startswith(f"{second} is on its way again.")
     until(lambda: world.ran(name, second) == 4, 20, "it ran once more")
-    assert world.lambent("queue", "redrive", name).out == f"1 event of {name} runs again.\n"
+    assert world.lambent("queue", "redrive", name).out == f"1 event of {name} is on the way again.\n"
     until(lambda: world.ran(name, first) == 4, 20, "so did the other")
     until(lambda: world.row(name) == [], 10, "nothing is left")
 
