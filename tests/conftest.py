@@ -12,9 +12,11 @@ from redis_groups import RedisNodes
 from support import RedisServer, free_port, in_ci, missing, redis_program, require
 
 # Tests send Ctrl-C to what they start, which would not hear it if this run was started in the background: an
-# ignored signal is inherited. And they look for nft and mkfs where an ordinary PATH does not.
+# ignored signal is inherited. And they look for nft, mkfs and go where an ordinary PATH does not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
+os.environ["PATH"] += os.pathsep + os.pathsep.join(
+    ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin")
+)
 
 
 @pytest.fixture(scope="session")
