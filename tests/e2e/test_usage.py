@@ -64,7 +64,12 @@ def test_the_sums_are_those_of_the_report_lines(server: Server, functions: Funct
     for event in events:
         functions.invoke(name, event)
     found = metered(server, name, 5)
-    reports = [REPORT.search(line) for line in functions.logged(name) if line.startswith("REPORT")]
+
+    def lines() -> list[str]:
+        return [line for line in functions.logged(name) if line.startswith("REPORT")]
+
+    until(lambda: len(lines()) == 5, 10, "the log has them all")
+    reports = [REPORT.search(line) for line in lines()]
     numbers = [(float(match[1]), int(match[2]), int(match[3])) for match in reports if match]
     assert len(numbers) == 5
     assert found["billed_ms"] == sum(billed for _, billed, _ in numbers)

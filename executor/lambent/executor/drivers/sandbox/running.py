@@ -16,6 +16,7 @@ from lambent.kernel.log import Log
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
+_LONG_LOOK_SECONDS = 0.005
 
 _GONE_SECONDS = 10.0
 
@@ -47,6 +48,7 @@ class RunningSandbox:
         self.namespace = -1
         self.tmp = -1
         self.sampled_peak = self._cpu_us = 0
+        self._looked_until = 0.0  # monotonic
         self._tasks = tasks
         self._release = release
         self._init = self._runtime = -1
@@ -104,8 +106,12 @@ class RunningSandbox:
     def used(self) -> tuple[int, int]:
         memory = self.groups if self.groups is not None and self.groups.counts_memory else None
         cpu = self.groups if self.groups is not None and self.groups.counts_cpu else None
-        if (memory is None or cpu is None) and not self.exited.done():
+        now = time.monotonic()
+        # Once for an end that is told, killed and reported in one go: a function's processes may be a thousand.
+        if (memory is None or cpu is None) and not self.exited.done() and now > self._looked_until:
             looked_at = usage.used_by(self.pids())
+            took = time.monotonic() - now
+            self._looked_until = now + (11 * took if took > _LONG_LOOK_SECONDS else 0.0)
             self.sampled_peak = max(self.sampled_peak, looked_at[0])
             self._cpu_us = max(self._cpu_us, looked_at[1])
         return (
