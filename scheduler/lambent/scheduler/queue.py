@@ -34,13 +34,12 @@ _T = TypeVar("_T")
 
 
 class KombuEventQueue:
-    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`), of
-    sentinels or of a cluster. `consumer_name`: this
-    scheduler's, unique among those alive and the same after its restart, so that what it ran comes back at
-    once. `blobs`: where large payloads go. `shards`: slices of the key space; the first start's number stays.
-    `claim_idle`: seconds until a dead consumer's events are taken over. `max_events`: of a lane, beyond which
-    it takes no more (0: any number). `replicas`: that must have an event before it is accepted. `start` before
-    use, in a running loop; `close` at the end."""
+    """`url`: a Redis or Valkey URL (`redis+streams://…`, `redis://…`, `unix:///path`), of sentinels or of a
+    cluster. `consumer_name`: this scheduler's, unique among those alive and the same after its restart, so that
+    what it ran comes back at once. `blobs`: where large payloads go. `shards`: slices of the key space; the
+    first start's number stays. `claim_idle`: seconds until a dead consumer's events are taken over.
+    `max_events`: of a lane, beyond which it takes no more (0: any number). `replicas`: that must have an event
+    before it is accepted. `start` before use, in a running loop; `close` at the end."""
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ Output = Mapping[str, Any] | None
 Handler = Callable[[Logs, Params], Awaitable[Output]]
 
 
-def _named(params: Params, *, must: bool = True) -> str:
+def _named(params: Params) -> str:
     """The group, by `logGroupName` or `logGroupIdentifier` (a name or an ARN), of which AWS takes one."""
     name, identifier = params.get("logGroupName"), params.get("logGroupIdentifier")
     if name and identifier:
