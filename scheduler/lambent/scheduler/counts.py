@@ -91,9 +91,9 @@ class Counts:
 
     def configure(self, uid: str, *, reserved: int | None, provisioned: Mapping[str, int]) -> bool:
         """A function's limits as they are from now on; whether anything changed. Slots that are out stay
-        counted."""
+        counted. A deleted function has none."""
         count = self.of(uid)
-        if count.reserved == reserved and count.provisioned == provisioned:
+        if count.deleted or (count.reserved == reserved and count.provisioned == provisioned):
             return False
         before = self._drawn(count)
         self._carved += (reserved or 0) - (count.reserved or 0)
