@@ -40,7 +40,6 @@ ASK_SECONDS = 20.0
 # And so long for idle slots that are asked back.
 _RECLAIM_SECONDS = 1.0
 
-Send = Callable[[str, int, "Request"], None]
 Request = Open | Resize | Close
 
 
@@ -158,6 +157,12 @@ class ShardOwner:
     def known(self, uid: str) -> bool:
         """Whether `configure` was called."""
         return uid in self._newest
+
+    def behind(self, key: VersionKey) -> bool:
+        """Whether the version is newer than what is known to run."""
+        newest = self._newest.get(key.uid)
+        known = None if newest is None else newest.generation
+        return known is not None and key.version == LATEST and key.generation > known
 
     def changed(self, name: str) -> None:
         """Something of a function has changed: each holder hears of it at its next renewal."""
