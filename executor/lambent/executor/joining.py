@@ -168,12 +168,14 @@ class Joining:
         for link, _ in list(self._links.values()):
             link.beat()
 
-    async def close(self, executor: str) -> None:
-        """All environments have ended."""
+    def say_bye(self, executor: str) -> None:
+        """All environments have ended: everybody may forget it."""
         for link, _ in self._links.values():
             link.send(Bye(executor))
+
+    async def close(self) -> None:
+        """Leaves all schedulers."""
         tasks = [task for _, task in self._links.values()]
-        await self.clock.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

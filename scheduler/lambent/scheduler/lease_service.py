@@ -327,12 +327,14 @@ class LeaseService:
                     by = max(0, wanted - each.owner.counts.pool_free) + self._spare(each.owner.counts)
                 try:
                     block = await self._blocks.grow(shard, epoch, by)
-                    if not block.fenced:
-                        each.owner.counts.limit = block.size
                 except LambdaError as failure:
                     _log.warning("A shard's block cannot grow.", shard=shard, why=failure.message)
-                each.owner.block_changed(self._clock.monotonic())
+                    each.owner.block_unknown()
+                    return
+                if not block.fenced:
+                    each.owner.counts.limit = block.size
                 if not each.wanted:
+                    each.owner.block_changed(self._clock.monotonic())
                     return
         finally:
             each.growing = False

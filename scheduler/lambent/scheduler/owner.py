@@ -85,6 +85,8 @@ class ShardOwner:
         self._reclaims: dict[str, dict[str, float]] = {}  # by uid: leases asked for idle slots, and when
         self._asks: dict[str, deque[Asked]] = {}
         self._newest: dict[str, _Newest] = {}
+        self._configured: set[str] = set()
+        self._growing = False
         self._superseding: list[tuple[Callable[[], None], set[str]]] = []
         self._numbers = itertools.count(1)
         self._stale: dict[str, dict[str, None]] = {}  # by holder: names that changed
@@ -151,12 +153,13 @@ class ShardOwner:
             return
         if known is None or generation > (known.generation or 0):
             self._newest[uid] = _Newest(generation)
+        self._configured.add(uid)
         if self.counts.configure(uid, reserved=reserved, provisioned=provisioned):
             self._came_free(uid, now)
 
     def known(self, uid: str) -> bool:
         """Whether `configure` was called."""
-        return uid in self._newest
+        return uid in self._configured
 
     def behind(self, key: VersionKey) -> bool:
         """Whether the version is newer than what is known to run."""
@@ -355,7 +358,15 @@ class ShardOwner:
 
     def block_changed(self, now: float) -> None:
         """The shard's block of the account's pool has another size, or there was no more."""
+        self._growing = False
         self._serve_all(now)
+
+    def block_unknown(self) -> None:
+        """Nobody could say whether there is more: that is no reason to refuse, it is asked for again."""
+        self._growing = False
+        for queue in self._asks.values():
+            for asked in queue:
+                asked.grown = False
 
     def _serve_all(self, now: float) -> None:
         for uid in list(self._asks):
@@ -386,10 +397,12 @@ class ShardOwner:
         """Sends requests for slots (then `parts` is not 0), or waits (None), or refuses."""
         uid = asked.ask.key.uid
         room, reason = self.counts.room(uid, asked.bucket, asked.ask.want, now)
-        if room == 0 and reason == ACCOUNT_FULL and not asked.grown:
-            asked.grown = True
-            self._grow(asked.ask.want)
-            return None
+        if room == 0 and reason == ACCOUNT_FULL:
+            if not asked.grown:
+                asked.grown = self._growing = True
+                self._grow(asked.ask.want)
+            if self._growing:
+                return None
         if room == 0 and not asked.reclaimed:
             asked.reclaimed = True
             self._reclaim(asked, pool=reason == ACCOUNT_FULL, now=now)
