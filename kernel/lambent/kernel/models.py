@@ -331,8 +331,8 @@ class Enforcement:
 @dataclass(frozen=True, slots=True)
 class Member:
     """A process of the cluster, as it says of itself. `role`: "gateway", "scheduler" or "executor";
-    `addresses`: {"invoke": "127.0.0.1:1234", ...}. What a listing adds: `age`, seconds since its last registration by the
-    server's clock, and `live`, whether that registration still stands."""
+    `addresses`: {"invoke": "127.0.0.1:1234", ...}. What a listing adds: `age`, seconds since its last
+    registration by the server's clock, and `live`, whether that registration still stands."""
 
     id: str
     role: str

@@ -1,5 +1,5 @@
-"""The written form and the bounds of what a cluster's processes agree on, in one place for Redis and for the twin
-in memory."""
+"""The written form and the bounds of what a cluster's processes agree on, in one place for Redis and for the
+twin in memory."""
 
 import json
 

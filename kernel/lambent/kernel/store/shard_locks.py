@@ -1,8 +1,8 @@
 """Which scheduler owns which shard, in Redis, because two owners of one shard would grant the same slots twice.
 
 One hash holds every lock (schema: shard_claim.lua), so that all renewals of an owner are one step. A lock ends
-by the server's clock; its epoch stays, and fences what a late owner still sends. A failover to a replica that has
-not heard of a claim can give a shard a second owner: for no longer than until the first one's next renewal.
+by the server's clock; its epoch stays, and fences what a late owner still sends. A failover to a replica that
+has not heard of a claim can give a shard a second owner: for no longer than until the first one's next renewal.
 """
 
 import secrets
