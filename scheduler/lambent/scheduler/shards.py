@@ -174,7 +174,6 @@ class ShardKeeper:
         giving = self._giving.get(shard)
         if giving is not None and giving is not asyncio.current_task():
             giving.cancel()
-        self._free_since.clear()  # of a time in which we perhaps did not run
         _log.warning("A shard is lost.", shard=shard, epoch=held.epoch, why=why)
         self._on_lost(shard)
 
