@@ -1,8 +1,9 @@
 """What every Members, ShardLocks and AccountBlocks must do: in memory, and over real servers."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -13,11 +14,13 @@ from lambent.kernel.models import Block, Member, ShardOwner
 from lambent.kernel.ports import AccountBlocks, Members, ShardLocks
 from lambent.kernel.store import cluster_values
 from lambent.kernel.store.blocks import RedisAccountBlocks
+from lambent.kernel.store.connection import Connection
 from lambent.kernel.store.members import RedisMembers
 from lambent.kernel.store.memory_cluster import MemoryAccountBlocks, MemoryMembers, MemoryShardLocks
 from lambent.kernel.store.shard_locks import RedisShardLocks
 
 TTL = 30.0
+_T = TypeVar("_T")
 ONE = Member("one", "scheduler", {"grpc": "127.0.0.1:1"}, {"version": "0.1 \u00e9"})
 
 
@@ -301,6 +304,42 @@ async def test_growing_at_once_stays_within_the_limit(world: World) -> None:
     assert min(block.pool_free for block in grown) == 0
 
 
+async def test_whatever_is_asked_blocks_grow_only_within_the_limit(world: World) -> None:
+    """Random steps, with the same answers as the twin in memory gives."""
+    chance, model = random.Random(7), MemoryWorld()
+    epochs = await sized(world, 40, 0, 1, 2)
+    models = await sized(model, 40, 0, 1, 2)
+    sizes = [0, 0, 0]
+    reserved: dict[str, int] = {}
+    limit = 40
+    for _ in range(300):
+        shard, count, uid = chance.randrange(3), chance.randrange(20), chance.choice("fgh")
+        step = chance.choice(("grow", "grow", "give", "reserve", "free", "limit"))
+        if step in ("grow", "give"):
+            answers = []
+            for each, epoch in ((world, epochs[shard]), (model, models[shard])):
+                call = each.blocks.grow if step == "grow" else each.blocks.give_back
+                answers.append(await call(shard, epoch, count))
+            assert answers[0] == answers[1]
+            grew, sizes[shard] = answers[0].size - sizes[shard], answers[0].size
+            assert answers[0].pool_free == limit - sum(reserved.values()) - sum(sizes)
+            assert grew == answers[0].granted if step == "grow" else grew <= 0
+            assert grew <= 0 or answers[0].pool_free >= 0
+            continue
+        for each in (world, model):
+            if step == "limit":
+                await each.blocks.set_limit(20 + count)
+            else:
+                await each.blocks.reserve(uid, count if step == "reserve" else None)
+        if step == "limit":
+            limit = 20 + count
+        elif step == "reserve":
+            reserved[uid] = count
+        else:
+            reserved.pop(uid, None)
+        assert await world.blocks.reserved() == reserved
+
+
 @pytest.mark.parametrize("what", ["grow", "give_back", "reserve", "limit"])
 async def test_negative_numbers_are_refused(world: World, what: str) -> None:
     calls: dict[str, Any] = {
@@ -311,3 +350,75 @@ async def test_negative_numbers_are_refused(world: World, what: str) -> None:
     }
     with pytest.raises(InvalidParameterValueException, match="negative"):
         await calls[what]()
+
+
+# What only a server can do
+
+
+class Repeated(Connection):
+    """The first answer of each step is lost, so that it is done again."""
+
+    async def call(self, step: Callable[[Any], Awaitable[_T]], *, seconds: float | None = None) -> _T:
+        await super().call(step, seconds=seconds)
+        return await super().call(step, seconds=seconds)
+
+
+async def test_a_step_that_is_done_again_answers_the_same(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("blocks", "members", "shard_locks"):
+        monkeypatch.setattr(f"lambent.kernel.store.{module}.Connection", Repeated)
+    world = RedisWorld(redis_url)
+    zero, one = await sized(world, 10, 0, 1)
+    assert await world.blocks.grow(0, zero, 3) == Block(3, 3, 7)
+    assert await world.blocks.grow(0, zero, 3) == Block(6, 3, 4)
+    assert await world.blocks.give_back(0, zero, 4) == Block(4, 0, 6)
+    assert await world.blocks.grow(1, one, 8) == Block(6, 6, 0)
+    await world.blocks.reserve("f", 4)
+    assert await world.blocks.grow(0, zero, 0) == Block(4, 0, -4, wanted=True)
+    await world.locks.release(0, "one", zero)
+    assert await claimed(world, 0) > zero
+    await world.members.register(ONE, 5)
+    assert len(await world.members.list()) == 1
+    await world.close()
+
+
+async def test_epochs_grow_even_when_the_server_has_lost_all(redis_url: str) -> None:
+    world = RedisWorld(redis_url)
+    before = await claimed(world, 0)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert await world.locks.renew("one", {0: before}, TTL) == frozenset()
+    assert await claimed(world, 0) > before
+    await world.close()
+
+
+async def test_what_a_newer_release_wrote_is_refused(redis_url: str) -> None:
+    world = RedisWorld(redis_url)
+    [epoch] = await sized(world, 10, 0)
+    await world.blocks.reserve("f", 1)
+    await world.members.register(ONE, 5)
+    with redis.Redis.from_url(redis_url) as client:
+        for key in ("owners", "blocks"):
+            client.hset(f"lambent:{{s0}}:{key}", "v", "99")
+        client.hset("lambent:{s0}:members:scheduler", "one", '{"schema": 99}')
+    for call in (
+        world.members.list(),
+        world.locks.owners(),
+        world.blocks.grow(0, epoch, 1),
+        world.blocks.reserve("f", 2),
+    ):
+        with pytest.raises(ServiceException, match="newer Lambent"):
+            await call
+    assert await world.blocks.reserved() == {"f": 1}
+    await world.close()
+
+
+async def test_a_damaged_member_is_told_of(redis_url: str) -> None:
+    world = RedisWorld(redis_url)
+    await world.members.register(ONE, 5)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("lambent:{s0}:members:scheduler", "one", "nonsense")
+    with pytest.raises(ServiceException, match="damaged"):
+        await world.members.list()
+    await world.close()

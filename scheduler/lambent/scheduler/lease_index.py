@@ -27,6 +27,7 @@ class Asked:
 @dataclass(slots=True, eq=False)
 class OwnedLease:
     """A lease as the owner counts it. `slots` are counted; `adding` of them are not confirmed yet, for `asked`.
+    `closed`: its executor has said so.
     `request`: the number of the request that is not answered, 0: none; `since`: when it was sent. `gone`: a
     function that this lease's slots were taken back for."""
 
@@ -40,6 +41,7 @@ class OwnedLease:
     until: float
     opened: bool = False
     closing: bool = False
+    closed: bool = False
     running: int = 0
     request: int = 0
     since: float = 0.0
@@ -147,5 +149,6 @@ def adopted(executor: str, state: LeaseState, until: float) -> OwnedLease | None
         until,
         opened=True,
         closing=not state.open,
+        closed=not state.open,
         running=state.running,
     )

@@ -229,21 +229,24 @@ class LeaseService:
         """Returns once nothing of $LATEST before `generation` can start; None: the function is deleted. Raises
         NotOwner."""
         owner = self._must_own(uid)
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def done() -> None:
+        def done(certain: bool) -> None:
             if not over.done():
-                over.set_result(None)
+                over.set_result(certain)
 
         owner.supersede(uid, generation, done, self._clock.monotonic())
         owner.changed(name)
         if generation is None:
             await self._blocks.reserve(uid, None)
-        await over
+        # What a paused owner took for the executors' word was a refusal to one that is none any more.
+        if not await over or self._must_own(uid) is not owner:
+            raise NotOwner()
 
     def _must_own(self, uid: str) -> ShardOwner:
-        owner = self._owner(shard_of(uid, self._config.shards))
-        if owner is None:
+        shard = shard_of(uid, self._config.shards)
+        owner = self._owner(shard)
+        if owner is None or self._clock.monotonic() >= self._config.held_until(shard):
             raise NotOwner()
         return owner
 

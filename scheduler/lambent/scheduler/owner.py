@@ -87,7 +87,7 @@ class ShardOwner:
         self._newest: dict[str, _Newest] = {}
         self._configured: set[str] = set()
         self._growing = False
-        self._superseding: list[tuple[Callable[[], None], set[str]]] = []
+        self._superseding: list[tuple[str, Callable[[bool], None]]] = []
         self._numbers = itertools.count(1)
         self._stale: dict[str, dict[str, None]] = {}  # by holder: names that changed
         self._starved: dict[str, set[str]] = {}  # by uid: holders that were refused
@@ -172,22 +172,30 @@ class ShardOwner:
         for holder in self._holders:
             self._stale.setdefault(holder, {})[name] = None
 
-    def supersede(self, uid: str, generation: int | None, done: Callable[[], None], now: float) -> None:
-        """Nothing of $LATEST before `generation` starts any more (None: nothing of the function at all); `done`
-        is called once that is certain."""
+    def supersede(self, uid: str, generation: int | None, done: Callable[[bool], None], now: float) -> None:
+        """Nothing of $LATEST before `generation` starts any more (None: nothing of the function at all);
+        `done(True)` is called once that is certain, `done(False)` if it never will be by this owner."""
         self._newest[uid] = _Newest(generation)
-        waiting: set[str] = set()
-        for lease in self._leases.of(uid):
-            if self._outdated(lease.key):
-                waiting.add(lease.id)
-                if not lease.closing:
-                    self._close(lease, now)
         if generation is None:
             self.counts.forget(uid)
-        if waiting:
-            self._superseding.append((done, waiting))
-        else:
-            done()
+        self._superseding.append((uid, done))
+        self._close_outdated(uid, now)
+        self._check_superseded(uid)
+
+    def _close_outdated(self, uid: str, now: float) -> None:
+        for lease in self._leases.of(uid):
+            if self._outdated(lease.key) and not lease.closing:
+                self._close(lease, now)
+
+    def _check_superseded(self, uid: str) -> None:
+        """An executor that was not heard yet may have leases that nobody knows of."""
+        if not any(uid == each for each, _ in self._superseding) or not self.ready:
+            return
+        if any(self._outdated(lease.key) and not lease.closed for lease in self._leases.of(uid)):
+            return
+        for entry in [each for each in self._superseding if each[0] == uid]:
+            self._superseding.remove(entry)
+            entry[1](True)
 
     def _outdated(self, key: VersionKey) -> bool:
         newest = self._newest.get(key.uid)
@@ -219,7 +227,7 @@ class ShardOwner:
         for state in states.values():
             if state.id not in self._leases.all:  # it was taken as gone, and its executor was not
                 self._adopt(executor, state, now)
-                if state.open:
+                if state.open and not self._leases.all[state.id].closing:
                     self._close(self._leases.all[state.id], now)
         return {
             lease.id: lease.until - now
@@ -233,11 +241,18 @@ class ShardOwner:
         if lease is not None:
             self._leases.add(lease)
             self.counts.take(lease.key.uid, lease.bucket, lease.slots)
+            self._close_outdated(lease.key.uid, now)
 
     def _heard_one(self, executor: str, now: float) -> None:
-        self._unheard.discard(executor)
-        if not self._unheard:
-            self._serve_all(now)
+        if executor in self._unheard:
+            self._unheard.discard(executor)
+            if not self._unheard:
+                self._became_ready(now)
+
+    def _became_ready(self, now: float) -> None:
+        for uid in {uid for uid, _ in self._superseding}:
+            self._check_superseded(uid)
+        self._serve_all(now)
 
     def done(self, executor: str, request: int, lease_id: str, state: LeaseState | None, now: float) -> None:
         """An executor has answered a request, or a run under a closed lease has ended (`request` 0)."""
@@ -269,7 +284,8 @@ class ShardOwner:
         if state is not None and state.open and lease.closing:
             self._close(lease, now)  # what was asked before got lost
         elif lease.closing:
-            self._superseded(lease.id)
+            lease.closed = True
+            self._check_superseded(lease.key.uid)
         wanted_by, lease.wanted_by = lease.wanted_by, None
         if wanted_by is not None:
             self._reclaims.get(wanted_by, {}).pop(lease.id, None)
@@ -321,7 +337,7 @@ class ShardOwner:
         """To be called a few times a second."""
         if self._unheard and now >= self._began + FREED_SECONDS:
             self._unheard.clear()
-            self._serve_all(now)
+            self._became_ready(now)
         for executor in self._leases.executors:
             node = self._nodes.get(executor)
             if node is None or now - node.heard >= FREED_SECONDS:
@@ -347,6 +363,9 @@ class ShardOwner:
             for asked in queue:
                 asked.done(Refused(MOVED))
         self._asks.clear()
+        for _, done in self._superseding:
+            done(False)
+        self._superseding.clear()
         for lease in self._leases.all.values():
             if lease.asked is not None:
                 asked, lease.asked = lease.asked, None
@@ -515,11 +534,3 @@ class ShardOwner:
                         self._to_tell.setdefault(holder, {})[other] = None
         self._freed(uid)
         self._serve(uid, now)
-
-    def _superseded(self, lease_id: str) -> None:
-        for entry in list(self._superseding):
-            done, waiting = entry
-            waiting.discard(lease_id)
-            if not waiting:
-                self._superseding.remove(entry)
-                done()

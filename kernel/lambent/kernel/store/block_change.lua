@@ -7,8 +7,13 @@
 -- KEYS[3] lambent:{s0}:owners  see shard_claim.lua
 -- ARGV    shard, epoch, 'grow' or 'to', how many, this call's token, ms that a want is told, schema
 -- Answers the block's size, what was added, what the pool has left, whether the epoch is not the shard's (1; nothing
--- is changed then), whether another shard wants more (1). Repeating a grow (the same token) adds nothing.
+-- is changed then), whether another shard wants more (1). Repeating a grow (the same token) adds nothing. Or only the
+-- schema, if it is a newer one, and has changed nothing.
 
+local v = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+if v > tonumber(ARGV[7]) then
+  return {v}
+end
 local n, count = ARGV[1], tonumber(ARGV[4])
 local stored = redis.call('HMGET', KEYS[1], 'limit', 'reserved', 'blocks', 'b:' .. n, 'g:' .. n)
 local sum, size = tonumber(stored[3] or '0'), tonumber(stored[4] or '0')

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _BLOCKS, _WANTS, _RESERVED = "lambent:{s0}:blocks", "lambent:{s0}:wants", "lambent:{s0}:reserved"
 _CHANGE, _RESERVE = Script("block_change.lua"), Script("block_reserve.lua")
 
+_WHAT = "The list of the account's blocks"
+
 
 class RedisAccountBlocks:
     """`ports.AccountBlocks`."""
@@ -41,19 +43,21 @@ class RedisAccountBlocks:
         token, want = secrets.token_hex(8), cluster_values.WANT_SECONDS * 1000
         args: list[str | bytes | int] = [shard, epoch, how, count, token, want, codec.SCHEMA]
         answer = await self._connection.run(_CHANGE, [_BLOCKS, _WANTS, OWNERS], args)
+        if len(answer) == 1:
+            codec.refuse_newer(answer[0], _WHAT)
         size, granted, free, fenced, wanted = answer
         return Block(size, granted, free, fenced=bool(fenced), wanted=bool(wanted))
 
     async def reserve(self, uid: str, slots: int | None) -> None:
         cluster_values.refuse_negative(slots or 0)
         args = [uid, "" if slots is None else slots, codec.SCHEMA]
-        await self._connection.run(_RESERVE, [_BLOCKS, _RESERVED], args)
+        codec.refuse_newer(await self._connection.run(_RESERVE, [_BLOCKS, _RESERVED], args), _WHAT)
 
     async def set_limit(self, limit: int) -> None:
         cluster_values.refuse_negative(limit)
 
         async def step(client: "Redis") -> None:
-            stored: Any = client.hset(_BLOCKS, mapping={"limit": limit, "v": codec.SCHEMA})
+            stored: Any = client.hset(_BLOCKS, "limit", str(limit))
             await stored
 
         await self._connection.call(step)

@@ -1,8 +1,8 @@
 """The processes of a cluster in Redis, because gateways, schedulers and executors find each other nowhere else.
 
 Soft state: who does not register any more is forgotten in a minute, and a server that lost it all knows
-everybody again a second later. All keys are in one slot (schema: member_register.lua); a listing is one step
-over them."""
+everybody again a second later. All keys are in one slot (schema: member_register.lua).
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
