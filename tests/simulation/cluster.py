@@ -203,9 +203,7 @@ class Cluster:
 
     async def part(self) -> None:
         nodes = [
-            each.node
-            for group in (self.gateways, self.schedulers, self.executors)
-            for each in group.values()  # type: ignore[attr-defined]
+            each.node for group in (self.gateways, self.schedulers, self.executors) for each in group.values()
         ]
         one, other = self.draw.sample(nodes, 2)
         self.network.part(one, other)
@@ -268,7 +266,7 @@ class Cluster:
         for pair in list(self.network.cut):
             self.network.heal(*(Node(name) for name in pair))
         for group in (self.gateways, self.schedulers, self.executors):
-            for each in group.values():  # type: ignore[attr-defined]
+            for each in group.values():
                 if each.node.paused:
                     each.node.resume()
         await asyncio.sleep(seconds)

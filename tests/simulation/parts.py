@@ -88,9 +88,9 @@ class Scheduler:
         self._redis = redis
         self.service = LeaseService(
             LeaseServiceConfig(name, SHARDS, redis.limit, lambda shard: self.keeper.held_until(shard)),
-            store=View(redis, node, redis.store),  # type: ignore[arg-type]
-            members=View(redis, node, redis.members),  # type: ignore[arg-type]
-            blocks=View(redis, node, redis.blocks),  # type: ignore[arg-type]
+            store=View(redis, node, redis.store),
+            members=View(redis, node, redis.members),
+            blocks=View(redis, node, redis.blocks),
             clock=node.clock,
             tasks=node.tasks,
         )
@@ -98,8 +98,8 @@ class Scheduler:
             name,
             name,
             shards=SHARDS,
-            locks=View(redis, node, redis.locks),  # type: ignore[arg-type]
-            members=View(redis, node, redis.members),  # type: ignore[arg-type]
+            locks=View(redis, node, redis.locks),
+            members=View(redis, node, redis.members),
             clock=node.clock,
             on_claimed=lambda shard, epoch: void(
                 node.tasks.once("claimed", self.service.claimed(shard, epoch))

@@ -15,7 +15,7 @@ def in_virtual_time(work: Callable[[], Awaitable[_T]]) -> _T:
     """Runs `work()` on a loop whose time jumps."""
     loop = VirtualLoop()
     try:
-        return loop.run_until_complete(work())  # type: ignore[arg-type]
+        return loop.run_until_complete(work())
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
