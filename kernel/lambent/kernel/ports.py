@@ -5,7 +5,7 @@ tests run every adapter of a port. All errors that cross a port are `kernel.erro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -49,7 +49,8 @@ class Clock(Protocol):
 
 class Lease(NamedTuple):
     """Slots to run one version on one executor, granted to one holder. `seconds` is a duration, counted by
-    the holder from before it asked; `bucket` is "on-demand" or a qualifier's provisioned allocation."""
+    the holder from before it asked; `bucket` is "on-demand" or a qualifier's provisioned allocation; `epoch` is
+    of the owner of `shard`."""
 
     id: str
     epoch: int
@@ -58,6 +59,8 @@ class Lease(NamedTuple):
     slots: int
     seconds: float
     bucket: str = "on-demand"
+    shard: int = 0
+    holder: str = ""
 
 
 class Dispatcher(Protocol):
@@ -108,9 +111,6 @@ class EnvironmentHost(Protocol):
     ) -> None:
         """Stops a function's environments, or only those of one `version`, but not those of `keep`: idle ones
         now, busy ones when done."""
-
-    def watch(self) -> AsyncIterator[Mapping[VersionKey, Mapping[str, int]]]:
-        """Counts of environments by state, each time they change."""
 
     def enforcement(self) -> Sequence[Enforcement]:
         """What this host enforces and what it cannot, with advice."""
