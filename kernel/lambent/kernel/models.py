@@ -143,6 +143,18 @@ class EventInvokeConfig:
     on_failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """How far a provisioned allocation is (AWS: GetProvisionedConcurrencyConfig). `status`: "IN_PROGRESS",
+    "READY" or "FAILED", and then the `reason`."""
+
+    requested: int
+    allocated: int
+    available: int
+    status: str
+    reason: str | None = None
+
+
 class RecursiveLoop(StrEnum):
     """AWS: RecursiveLoop, what becomes of a function that calls itself in a chain."""
 
@@ -383,6 +395,7 @@ __all__ = [
     "LoggingConfig",
     "Member",
     "Outcome",
+    "Provisioned",
     "RecursiveLoop",
     "Report",
     "Response",

@@ -25,7 +25,7 @@ from lambent.kernel.leases import (
     shard_of,
 )
 from lambent.kernel.log import Log
-from lambent.kernel.models import Function
+from lambent.kernel.models import Function, Provisioned
 from lambent.kernel.ports import AccountBlocks, Clock, FunctionStore, Members
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.counts import Counts
@@ -242,6 +242,11 @@ class LeaseService:
         # What a paused owner took for the executors' word was a refusal to one that is none any more.
         if not await over or self._must_own(uid) is not owner:
             raise NotOwner()
+
+    async def provisioned(self, name: str, uid: str) -> Mapping[str, Provisioned]:
+        """How far a function's allocations are, by qualifier. Raises NotOwner."""
+        self._must_own(uid)
+        return {}
 
     def _must_own(self, uid: str) -> ShardOwner:
         shard = shard_of(uid, self._config.shards)
