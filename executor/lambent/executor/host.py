@@ -219,6 +219,10 @@ class Host:
     def enforcement(self) -> Sequence[Enforcement]:
         return self._driver.enforcement()
 
+    def warm(self) -> Mapping[VersionKey, int]:
+        """Idle on-demand environments."""
+        return {key: len(pool.idle) for key, pool in self._pools.items() if pool.idle}
+
     # ---- starting -------------------------------------------------------------------------------------
 
     def _start_what_is_missing(self, pool: _Pool) -> None:

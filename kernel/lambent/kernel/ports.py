@@ -67,21 +67,27 @@ class Dispatcher(Protocol):
     """Scheduler: who may run where."""
 
     async def acquire(
-        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1
+        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1, alias: str = ""
     ) -> Lease:
-        """Slots for a version. Raises TooManyRequestsException with AWS's Reason when a limit is reached."""
-
-    async def renew(self, holder: str, in_flight: Mapping[str, int]) -> Mapping[str, int]:
-        """Keeps a holder's leases ({lease id: running}); answers {lease id: generation to hold now}."""
+        """Slots for a version, out of the provisioned allocation of the alias or of the version where there is
+        one with room, else on demand. Raises TooManyRequestsException with AWS's Reason when a limit is
+        reached, NotStarted when the version is not what runs now."""
 
     def release(self, lease: Lease, *, slots: int = 1) -> None:
         """Gives slots back; called at the report, never at the response."""
 
-    def set_reserved(self, uid: str, slots: int | None) -> None:
-        """A function's reservation has changed (None: none); acts at once."""
+    def not_taken(self, lease: Lease, reason: str) -> None:
+        """In the place of `release`: the executor has not taken the invocation, for a reason of NotStarted."""
 
-    def forget(self, uid: str) -> None:
-        """The function is deleted."""
+    async def configure(self, function: Function) -> None:
+        """The function's limits are as it has them from now on. Raises LambdaError: nobody could be told."""
+
+    async def supersede(self, function: Function) -> None:
+        """Returns once nothing older than what `function` runs starts any more. Raises LambdaError: that is not
+        certain yet."""
+
+    async def forget(self, function: Function) -> None:
+        """The function is deleted: nothing of it starts any more. Raises LambdaError: nobody could be told."""
 
 
 class Run(Protocol):

@@ -197,12 +197,14 @@ def settle(services: Services, function: Function) -> asyncio.Task[None]:
     )
 
 
-async def resume(services: Services) -> int:
-    """Takes up every creation and update that the last stop of the server cut off; how many. At start."""
+async def resume(services: Services, *, older_than: float = 0.0) -> int:
+    """Takes up every creation and update that the last stop of the server cut off; how many. At start; while
+    others serve, only what is `older_than` so many seconds, for it may be under way."""
+    before = services.clock.now() - older_than
     resumed, after = 0, None
     while rows := await services.store.page(after=after, limit=_PAGE):
         for function in rows:
-            if unsettled(function.latest):
+            if unsettled(function.latest) and function.latest.last_modified <= before:
                 settle(services, function)
                 resumed += 1
         after = rows[-1].name
