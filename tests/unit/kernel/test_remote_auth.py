@@ -209,6 +209,12 @@ async def test_whoever_says_nothing_is_cut_off_after_a_while(monkeypatch: pytest
         assert await peer.at_end()
 
 
+async def test_whoever_is_let_in_is_not_cut_off_after_that_while() -> None:
+    async with served() as place, connected(place.address, Access()):
+        (session,) = place.server._sessions
+        assert session._timer is not None and session._timer.cancelled()
+
+
 # ---- TLS ----------------------------------------------------------------------------------------------
 
 

@@ -382,6 +382,25 @@ async def test_a_run_that_is_cancelled_while_its_payload_is_sent_does_not_begin(
         assert place.host.runs == []
 
 
+async def test_no_more_of_a_payload_is_sent_after_the_cancel() -> None:
+    kinds: list[str | None] = []
+
+    async def act(peer: Peer) -> None:
+        await peer.welcome(NONE)
+        while "pong" not in kinds:
+            kinds.append((await peer.read()).WhichOneof("body"))
+            if kinds[-1] == "cancel":
+                peer.write(Frame(ping=Ping()))
+
+    async with executor(act) as address, client_of(address) as client:
+        run = client.invoke(invocation(b"x" * CHUNK * 3), LEASE)
+        while run.link is None:
+            await asyncio.sleep(0)
+        run.cancel()
+        assert await reasons(run) == ["unreachable", "unreachable"]
+    assert kinds == ["define_target", "invoke", "cancel", "pong"]
+
+
 async def test_an_answered_run_is_not_cancelled() -> None:
     async with served() as place:
         place.host.hold = True

@@ -2,6 +2,7 @@
 going away."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -10,14 +11,15 @@ import uvloop
 from remote_hosts import LEASE, REPORT, TARGET, invocation, served
 from remote_peer import Peer, connected
 
-from lambent.internal.v1.host_pb2 import Chunk, Credit, DefineTarget, Frame, Invoke, Prepare
+from lambent.internal.v1.host_pb2 import Chunk, Credit, DefineTarget, EnforcementRequest, Frame, Invoke, Prepare
 from lambent.internal.v1.host_pb2 import Report as ReportFrame
 from lambent.kernel.errors import NotStarted, ServiceException
-from lambent.kernel.models import Report, Response
-from lambent.kernel.remote import host_server, messages
+from lambent.kernel.models import Enforcement, Report, Response
+from lambent.kernel.remote import host_server, host_session, messages
 from lambent.kernel.remote.auth import Access
 from lambent.kernel.remote.frames import CHUNK, MAX_PAYLOAD, WINDOW
 from lambent.kernel.remote.host_client import RemoteHost
+from lambent.kernel.store import codec
 
 NONE = Access()
 SIX_MB = b"x" * (6 << 20)
@@ -72,6 +74,28 @@ async def test_accepted_is_said_where_the_answer_takes_a_while() -> None:
         (await place.host.began.get()).end(Response(b"1"))
         assert (await peer.read()).response.payload == b"1"
         assert (await peer.read()).report == messages.report_frame(1, REPORT).report
+
+
+async def test_accepted_is_left_out_where_the_answer_is_there_at_once() -> None:
+    async with served() as place, connected(place.address, NONE) as peer:
+        peer.define()
+        peer.write(invoke(1))
+        assert (await peer.read()).response.payload == b"{}"
+
+
+async def test_a_client_that_asks_and_does_not_read_is_not_read() -> None:
+    async with served() as place, connected(place.address, NONE) as peer:
+        place.host.enforced = [Enforcement("name", True, "x" * 4000)] * 50
+        (session,) = place.server._sessions
+        for stream in itertools.count(1):
+            peer.write(Frame(stream=stream, enforcement_request=EnforcementRequest()))
+            await asyncio.sleep(0)
+            if session.wire._deaf:
+                break
+        asked = stream
+        for stream in range(1, asked + 1):
+            assert (await peer.read()).stream == stream
+        assert not session.wire._deaf
 
 
 async def test_a_slow_client_stalls_nobody_else() -> None:
@@ -159,13 +183,14 @@ async def test_payloads_on_their_way_have_so_much_room_together_and_give_it_back
 
 async def test_more_connections_than_the_limit_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_server, "CONNECTIONS", 1)
+    monkeypatch.setattr(host_session, "HANDSHAKE_SECONDS", 3600.0)
     async with served() as place, connected(place.address, NONE):
         async with connected(place.address) as other:
             assert await other.at_end()
 
 
 WRONG: Sequence[tuple[str, Sequence[Frame]]] = [
-    ("a number too high", [Frame(define_target=DefineTarget(number=1024, version=b"{}"))]),
+    ("a number too high", [Frame(define_target=DefineTarget(number=1024, version=codec.encode(TARGET)))]),
     ("a version that is none", [Frame(define_target=DefineTarget(number=1, version=b"{}"))]),
     ("an unknown version", [Frame(stream=1, invoke=Invoke(target=9))]),
     ("an unknown version to prepare", [Frame(stream=1, prepare=Prepare(target=9))]),
