@@ -30,7 +30,7 @@ _TARGET = FunctionVersion(
 )
 _LEASE = Lease("lease", 1, _TARGET.key, "executor", 64, 8.0)
 _INVOCATION = Invocation("0" * 36, _TARGET, "arn:function", _PAYLOAD, "Root=1", tags={"team": "search"})
-_REPORT = Report(Outcome.SUCCESS, 1.5, 2, None, 128, 40)
+_REPORT = Report(Outcome.SUCCESS, 1.5, 2, None, 128, 40 << 20)
 _Numbers = tuple[float, float, float]
 
 
