@@ -40,7 +40,7 @@ TARGET = FunctionVersion(
     environment={"NAME": "value"},
     layers=(LayerUse("arn:layer:1", Archive("cd" * 32, 1, 2)),),
 )
-REPORT = Report(Outcome.SUCCESS, 1.25, 2, None, 128, 30)
+REPORT = Report(Outcome.SUCCESS, 1.25, 2, None, 128, 30 << 20)
 LEASE = Lease("lease-1", 3, TARGET.key, "executor-1", 5, 8.0, "on-demand", 17, "gateway-1")
 ENFORCED = (Enforcement("memory", True, "cgroups"), Enforcement("freeze", False, "", "Use a newer kernel."))
 

@@ -90,7 +90,7 @@ async def test_a_response_arrives_whole(subject: Subject, response: Response) ->
 @pytest.mark.parametrize("outcome", Outcome)
 async def test_a_report_arrives_whole(subject: Subject, outcome: Outcome) -> None:
     subject.inner.hold = True
-    report = Report(outcome, 0.25, 1, 250.5, 10240, 9000, b"\x00END of the log\n" * 200)
+    report = Report(outcome, 0.25, 1, 250.5, 10240, 9000 << 20, b"\x00END of the log\n" * 200)
     run = subject.host.invoke(invocation(), LEASE)
     (await subject.inner.began.get()).end(Response(b"1"), report)
     assert await run.report == report

@@ -13,7 +13,6 @@ from google.protobuf.descriptor_pb2 import (
     EnumDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
-    ServiceDescriptorProto,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -71,17 +70,12 @@ def test_names_are_as_the_guides_want_them(parsed: list[FileDescriptorProto]) ->
 
 def test_each_rpc_has_a_request_and_a_response_of_its_own(parsed: list[FileDescriptorProto]) -> None:
     used: list[str] = []
-    for service in _services(parsed):
-        for method in service.method:
-            assert method.input_type == f".lambent.v1.{method.name}Request"
-            assert method.output_type == f".lambent.v1.{method.name}Response"
+    for file in parsed:
+        for method in (method for service in file.service for method in service.method):
+            assert method.input_type == f".{file.package}.{method.name}Request"
+            assert method.output_type == f".{file.package}.{method.name}Response"
             used += [method.input_type, method.output_type]
     assert len(used) == len(set(used)) > 0
-
-
-def _services(files: list[FileDescriptorProto]) -> Iterator[ServiceDescriptorProto]:
-    for file in files:
-        yield from file.service
 
 
 def _check_message(message: DescriptorProto) -> None:

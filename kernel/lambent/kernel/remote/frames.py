@@ -23,6 +23,8 @@ MAX_FRAME = 256 << 10
 """A chunk, or a head with a function's tags or configuration."""
 MAX_HELLO = 4 << 10
 """Of whoever has not yet proved anything."""
+MAX_PAYLOAD = (6 << 20) + (64 << 10)
+"""Data of one stream: AWS's limit and a margin; who counts exactly is the gateway, and the Runtime API."""
 WINDOW = 16
 """Chunks that may be sent before the first credit."""
 _HEADER = 4
@@ -151,8 +153,10 @@ class Wire(asyncio.Protocol):
         """Number of the last small frame that was handed to the transport, as `send` numbers them."""
         self.reads = 0
         """How often something came."""
+        self.closing = False
+        """This side has closed it."""
         self.why: Exception | None = None
-        """What this side closed it for."""
+        """What for."""
 
     # ---- sending --------------------------------------------------------------------------------------
 
@@ -229,7 +233,9 @@ class Wire(asyncio.Protocol):
             sent += size
             if outgoing is not None:
                 self._after_chunk(outgoing)
-        if self._deaf and self._backlog is not None and self._waiting <= self._backlog // 2:
+        if self.closing and transport is not None and not (self._small or self._turns):
+            transport.close()
+        elif self._deaf and self._backlog is not None and self._waiting <= self._backlog // 2:
             self._listen(True)
 
     def _next_small(self) -> tuple[list[bytes], int]:
@@ -271,14 +277,18 @@ class Wire(asyncio.Protocol):
         self._parser.limit = MAX_FRAME
 
     def close(self, why: Exception | None = None) -> None:
-        """After what the transport has; what is still queued here goes to it first, as far as it takes it."""
-        self._flush()
+        """Takes nothing more, and ends when what is queued is written; with a `why`, which is the other side's
+        fault, without the data. A reader who does not read can hold it up: whoever closes aborts in the end."""
+        self.closing = True
         self.why = self.why or why
-        if self._transport is not None:
-            self._transport.close()
+        if why is not None:
+            self._turns.clear()
+            self._outgoing.clear()
+        self._flush()
 
     def abort(self, why: Exception | None = None) -> None:
         """At once."""
+        self.closing = True
         self.why = self.why or why
         if self._transport is not None:
             self._transport.abort()
@@ -296,11 +306,13 @@ class Wire(asyncio.Protocol):
         self._owner.opened()
 
     def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
         self.reads += 1
         try:
             for part in self._parser.feed(data):
                 self._owner.received(Frame.FromString(part))
-                if self.why is not None:
+                if self.closing:
                     return
         except (BadFrame, DecodeError) as failure:
             self.close(failure)

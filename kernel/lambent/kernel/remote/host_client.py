@@ -12,7 +12,8 @@ from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Vers
 from lambent.kernel.ports import Clock, Lease
 from lambent.kernel.remote import messages
 from lambent.kernel.remote.auth import Access
-from lambent.kernel.remote.link import Link, RemoteRun
+from lambent.kernel.remote.link import Link
+from lambent.kernel.remote.run import RemoteRun
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
@@ -50,6 +51,8 @@ class RemoteHost:
         self._not_before = 0.0
         self._why = ""
         self._enforcement: Sequence[Enforcement] = ()
+        self.asked = False
+        """Whether the executor has said what it enforces since it was connected."""
 
     @property
     def idle(self) -> bool:
@@ -87,6 +90,7 @@ class RemoteHost:
         """Asks it, and keeps the answer. Raises LambdaError."""
         link = await self._connected()
         self._enforcement = await link.ask(Frame(enforcement_request=EnforcementRequest()))
+        self.asked = True
         return self._enforcement
 
     # ---- the connection -------------------------------------------------------------------------------
@@ -165,7 +169,7 @@ class RemoteHost:
 
     def _gone(self, link: Link, why: Exception | None) -> None:
         if self._link is link:
-            self._link = None
+            self._link, self.asked = None, False
             self._why = str(why or "it closed the connection")
             if not self._closed and not link.draining:
                 _log.warning("A connection to an executor broke.", executor=self.executor, why=self._why)

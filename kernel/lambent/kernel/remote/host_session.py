@@ -3,17 +3,15 @@ stops nothing: its runs go on, and what they say is dropped."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lambent.internal.v1.host_pb2 import (
     Accepted,
-    Challenge,
     Done,
     Frame,
     GoAway,
     Invoke,
     Pong,
-    Welcome,
 )
 from lambent.kernel.errors import (
     AccessDeniedException,
@@ -25,9 +23,10 @@ from lambent.kernel.errors import (
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Report, Response, VersionKey
 from lambent.kernel.ports import EnvironmentHost, Run
-from lambent.kernel.remote import auth, messages
-from lambent.kernel.remote.frames import BadFrame, Incoming, Wire
-from lambent.kernel.remote.link import MAX_PAYLOAD
+from lambent.kernel.remote import messages
+from lambent.kernel.remote.auth import Access
+from lambent.kernel.remote.frames import MAX_PAYLOAD, BadFrame, Incoming, Wire
+from lambent.kernel.remote.handshake import Refusal, ServerHandshake
 from lambent.kernel.remote.targets import TARGETS
 from lambent.kernel.store import codec
 from lambent.kernel.tasks import Tasks
@@ -44,7 +43,7 @@ class Server(Protocol):
 
     host: EnvironmentHost
     executor: str
-    access: auth.Access
+    access: Access
     tasks: Tasks
     streams: int
     room: int
@@ -56,12 +55,16 @@ class Server(Protocol):
         """Whether there is room for one more connection."""
 
 
+_T = TypeVar("_T")
+_Target = tuple[FunctionVersion, VersionKey]
+
+
 class _Serving:
     """A stream: an invocation that comes or runs."""
 
     __slots__ = ("incoming", "invoke", "reported", "responded", "run", "session", "stream", "target")
 
-    def __init__(self, session: "Session", stream: int, invoke: Invoke, target: FunctionVersion) -> None:
+    def __init__(self, session: "Session", stream: int, invoke: Invoke, target: "_Target") -> None:
         self.session = session
         self.stream = stream
         self.invoke: Invoke | None = invoke
@@ -71,20 +74,23 @@ class _Serving:
         self.responded = self.reported = False
 
     def answered(self, response: "asyncio.Future[Response]") -> None:
-        error = _error(response)
-        if error is not None:
-            self.session.fail(self, error)
-        elif self.session.has(self):
-            self.session.respond(self, response.result())
+        self._say(response, self.session.respond)
 
     def ended(self, report: "asyncio.Future[Report]") -> None:
-        error = _error(report)
+        self._say(report, self.session.report)
+
+    def _say(self, end: "asyncio.Future[_T]", say: Callable[["_Serving", _T], None]) -> None:
+        """Or that it failed; each run ends for its client, even where it cannot be said how."""
+        error = _error(end)
+        if not self.session.has(self):
+            return
+        if error is None:
+            try:
+                say(self, end.result())
+            except Exception as failure:
+                error = _said(failure)
         if error is not None:
             self.session.fail(self, error)
-        elif self.session.has(self):
-            self.reported = True
-            self.session.wire.send(messages.report_frame(self.stream, report.result()))
-            self.session.end_if_done(self)
 
     def sent(self) -> None:
         """The response is with the transport."""
@@ -114,15 +120,14 @@ class Session:
         self._server = server
         self.wire = Wire(self, backlog=_BACKLOG)
         self.open = False
-        self.welcomed = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._nonces = (b"", b"")
-        self._executor = ""
-        self._client = ""
+        self._handshake = ServerHandshake(
+            server.access, server.executor, streams=server.streams, targets=TARGETS
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
         self._last = 0
-        self._targets: dict[int, tuple[FunctionVersion, VersionKey]] = {}
+        self._targets: dict[int, _Target] = {}
         self._streams: dict[int, _Serving | None] = {}
         self._silent = self._reads = 0
         self._handlers: Mapping[str, Callable[[Frame], None]] = {
@@ -155,41 +160,24 @@ class Session:
         )
 
     def _shake(self, kind: str | None, frame: Frame) -> None:
-        access = self._server.access
-        if kind == "hello" and not self._nonces[0]:
-            hello = frame.hello
-            if hello.protocol != auth.PROTOCOL or len(hello.nonce) != auth.NONCE:
-                self._refuse(f"This executor speaks version {auth.PROTOCOL} of the protocol.")
-            self._client, self._executor = hello.client[:200], hello.executor
-            self._nonces = (hello.nonce, auth.nonce())
-            challenge = Challenge(protocol=auth.PROTOCOL, nonce=self._nonces[1], keyed=access.key is not None)
-            self.wire.send(Frame(challenge=challenge))
-        elif kind == "proof" and self._nonces[0]:
-            if not access.proved(frame.proof.mac, "client", nonces=self._nonces, executor=self._executor):
-                self._refuse("The cluster key is not this executor's.")
-            if self._executor != self._server.executor:
-                self._refuse(f"This is another executor: {self._server.executor}.")
-            mac = access.proof("executor", nonces=self._nonces, executor=self._executor)
-            welcome = Welcome(mac=mac, streams=self._server.streams, targets=TARGETS)
-            self.wire.send(Frame(welcome=welcome))
+        try:
+            answer = self._handshake.receive(kind, frame)
+        except Refusal as refusal:
+            self.wire.send(messages.failed_frame(0, AccessDeniedException(str(refusal))))
+            raise
+        self.wire.send(answer)
+        if self._handshake.done:
             self.wire.unbounded()
-            self.welcomed = True
             if self._timer is not None:
                 self._timer.cancel()
             if self._draining:
                 self.drain()
-        else:
-            raise BadFrame(f"it says {kind} before the handshake is over")
-
-    def _refuse(self, why: str) -> None:
-        self.wire.send(messages.failed_frame(0, AccessDeniedException(why)))
-        raise BadFrame(why)
 
     # ---- what the client says -------------------------------------------------------------------------
 
     def received(self, frame: Frame) -> None:
         kind = frame.WhichOneof("body")
-        if not self.welcomed:
+        if not self._handshake.done:
             self._shake(kind, frame)
             return
         handler = self._handlers.get(kind or "")
@@ -219,7 +207,7 @@ class Session:
             return False
         return True
 
-    def _target(self, number: int) -> tuple[FunctionVersion, VersionKey]:
+    def _target(self, number: int) -> _Target:
         target = self._targets.get(number)
         if target is None:
             raise BadFrame(f"no version has the number {number}")
@@ -229,8 +217,7 @@ class Session:
         stream, invoke = frame.stream, frame.invoke
         if not self._begin(stream):
             return
-        target, _ = self._target(invoke.target)
-        serving = _Serving(self, stream, invoke, target)
+        serving = _Serving(self, stream, invoke, self._target(invoke.target))
         if invoke.length == len(invoke.payload):
             self._streams[stream] = serving
             self._start(serving, invoke.payload)
@@ -272,9 +259,9 @@ class Session:
         invoke = serving.invoke
         assert invoke is not None
         serving.invoke = None
-        target = serving.target
+        target, key = serving.target
         invocation = messages.invocation_of(invoke, target, payload)
-        lease = messages.lease_of(invoke.lease, target.key, self._server.executor)
+        lease = messages.lease_of(invoke.lease, key, self._server.executor)
         try:
             run = serving.run = self._server.host.invoke(invocation, lease)
         except Exception as failure:
@@ -335,10 +322,9 @@ class Session:
         if not self._begin(frame.stream):
             return
         try:
-            answer = messages.enforcement_frame(frame.stream, self._server.host.enforcement())
+            self.wire.send(messages.enforcement_frame(frame.stream, self._server.host.enforcement()))
         except Exception as failure:
-            answer = messages.failed_frame(frame.stream, _said(failure))
-        self.wire.send(answer)
+            self.wire.send(messages.failed_frame(frame.stream, _said(failure)))
 
     def has(self, serving: _Serving) -> bool:
         """Whether the client still waits for it."""
@@ -356,6 +342,11 @@ class Session:
             self.wire.send_data(serving.stream, response.payload, serving.sent)
         else:
             serving.sent()
+
+    def report(self, serving: _Serving, report: Report) -> None:
+        self.wire.send(messages.report_frame(serving.stream, report))
+        serving.reported = True
+        self.end_if_done(serving)
 
     def end_if_done(self, serving: _Serving) -> None:
         if serving.responded and serving.reported:
@@ -382,7 +373,7 @@ class Session:
         """Takes nothing more; what has not come whole is not started. `Server.changed` says when a stream is
         done."""
         self._draining = True
-        if not self.open or not self.welcomed:
+        if not self.open or not self._handshake.done:
             return
         self.wire.send(Frame(go_away=GoAway(last_stream=self._last)))
         for serving in list(self._streams.values()):
@@ -403,7 +394,10 @@ class Session:
             self._timer.cancel()
         if why is not None:
             _log.warning(
-                "A connection of frames ended.", peer=self.wire.peer, client=self._client, why=str(why)
+                "A connection of frames ended.",
+                peer=self.wire.peer,
+                client=self._handshake.client,
+                why=str(why),
             )
         for serving in self._streams.values():
             if serving is not None:

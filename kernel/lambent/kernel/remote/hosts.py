@@ -11,7 +11,7 @@ from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Vers
 from lambent.kernel.ports import Clock, Lease
 from lambent.kernel.remote.auth import Access
 from lambent.kernel.remote.host_client import Address, RemoteHost
-from lambent.kernel.remote.link import RemoteRun
+from lambent.kernel.remote.run import RemoteRun
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
@@ -122,7 +122,7 @@ class Hosts:
 
     async def sweep(self) -> None:
         """Closes idle connections to executors that are gone or have moved, and asks those that have not said
-        what they enforce."""
+        what they enforce: a new connection may be to a new process."""
         for executor in [each for each in self._hosts if self._find(each) is None]:
             self._moved.append(self._hosts.pop(executor))
         self._moved, idle = (
@@ -131,7 +131,7 @@ class Hosts:
         )
         for host in idle:
             await host.close()
-        await asyncio.gather(*(_ask(host) for host in self._all() if not host.enforcement()))
+        await asyncio.gather(*(_ask(host) for host in self._all() if not host.asked))
 
     async def close(self) -> None:
         """Ends all connections at once."""

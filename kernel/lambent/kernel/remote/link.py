@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lambent.internal.v1.host_pb2 import Cancel, DefineTarget, Frame, Hello, Ping, Pong, Prepare, Proof
+from lambent.internal.v1.host_pb2 import Cancel, DefineTarget, Frame, Ping, Pong, Prepare
 from lambent.kernel.errors import (
     AccessDeniedException,
     InvalidParameterValueException,
@@ -18,77 +18,15 @@ from lambent.kernel.errors import (
     NotStarted,
     ServiceException,
 )
-from lambent.kernel.log import Log
-from lambent.kernel.models import FunctionVersion, Invocation, Report, Response
+from lambent.kernel.models import FunctionVersion, Invocation
 from lambent.kernel.ports import Lease
-from lambent.kernel.remote import auth, messages
-from lambent.kernel.remote.frames import BadFrame, Incoming, Outgoing, Wire
+from lambent.kernel.remote import messages
+from lambent.kernel.remote.auth import Access
+from lambent.kernel.remote.frames import MAX_PAYLOAD, BadFrame, Incoming, Wire
+from lambent.kernel.remote.handshake import ClientHandshake
+from lambent.kernel.remote.run import RemoteRun
 from lambent.kernel.remote.targets import TARGETS, Numbers
 from lambent.kernel.store import codec
-
-_log = Log(__name__)
-MAX_PAYLOAD = (6 << 20) + (64 << 10)
-"""AWS's limit and a margin; who counts exactly is the gateway."""
-
-
-class RemoteRun:
-    """A `ports.Run` in another process."""
-
-    __slots__ = (
-        "accepted",
-        "answered",
-        "cancelled",
-        "head",
-        "incoming",
-        "link",
-        "number",
-        "outgoing",
-        "over",
-        "report",
-        "reported",
-        "response",
-        "stream",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.response: asyncio.Future[Response] = loop.create_future()
-        self.report: asyncio.Future[Report] = loop.create_future()
-        self.link: Link | None = None
-        self.stream = self.number = 0
-        self.outgoing: Outgoing | None = None
-        self.head: Any = None
-        self.incoming: Incoming | None = None
-        self.accepted = self.answered = self.reported = self.cancelled = self.over = False
-
-    def cancel(self) -> None:
-        """See `ports.Run`."""
-        if self.answered or self.over or self.cancelled:
-            return
-        self.cancelled = True
-        if self.link is None:
-            self.fail(ServiceException("The invocation was cancelled before it began."))
-        else:
-            self.link.cancel(self)
-
-    def answer(self, response: Response) -> None:
-        self.answered = True
-        self.head = self.incoming = None
-        if not self.response.done():
-            self.response.set_result(response)
-
-    def close(self, report: Report) -> None:
-        self.reported = True
-        if not self.report.done():
-            self.report.set_result(report)
-
-    def fail(self, error: LambdaError) -> None:
-        """Both ends raise, as far as they are open."""
-        self.over = True
-        self.link = None
-        for end in (self.response, self.report):
-            if not end.done():
-                end.set_exception(error)
-                end.exception()  # read here: a caller that hung up never will
 
 
 class Link:
@@ -96,17 +34,16 @@ class Link:
     called at its end."""
 
     def __init__(
-        self, executor: str, access: auth.Access, *, name: str, gone: Callable[["Link", Exception | None], None]
+        self, executor: str, access: Access, *, name: str, gone: Callable[["Link", Exception | None], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = executor
-        self._access = access
-        self._name = name
+        self._handshake = ClientHandshake(access, executor, name)
+        self._welcomed = False
         self._gone = gone
         self.wire = Wire(self)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._nonces = (auth.nonce(), b"")
         self._numbers = Numbers()
         self._most = 0
         self._stream = 0
@@ -136,8 +73,8 @@ class Link:
 
     def invoke(self, run: RemoteRun, invocation: Invocation, lease: Lease) -> None:
         """Sends it; the run is told in every case."""
-        if self.draining:
-            run.fail(NotStarted("draining"))
+        if self.draining or self.wire.closing:
+            run.fail(self._refusal())
             return
         if len(self._streams) >= self._most:
             run.fail(NotStarted("full", f"{self._text()} has too many requests."))
@@ -161,6 +98,11 @@ class Link:
         if not frame.invoke.payload and payload:
             run.outgoing = self.wire.send_data(stream, payload)
 
+    def _refusal(self) -> NotStarted:
+        if self.draining:
+            return NotStarted("draining")
+        return NotStarted("unreachable", f"{self._text()} is at its end.")
+
     def _number(self, target: FunctionVersion) -> int:
         number, new = self._numbers.of(target)
         if new:
@@ -177,13 +119,17 @@ class Link:
         self.wire.send(Frame(stream=run.stream, cancel=Cancel()))
 
     async def prepare(self, target: FunctionVersion) -> None:
-        await self.ask(Frame(prepare=Prepare(target=self._number(target))))
+        try:
+            number = self._number(target)
+        except ValueError as failure:
+            raise InvalidParameterValueException(f"The version cannot be sent: {failure}.") from failure
+        await self.ask(Frame(prepare=Prepare(target=number)))
 
     async def ask(self, frame: Frame) -> Any:
         """The answer: None for a Done. Raises LambdaError; NotStarted if there is none, or never will be: what
         is asked this way can be asked again."""
-        if self.draining or self.wire.why is not None or self.ended.done():
-            raise NotStarted("draining" if self.draining else "unreachable")
+        if self.draining or self.wire.closing or self.ended.done():
+            raise self._refusal()
         if len(self._streams) >= self._most:
             raise NotStarted("full", f"{self._text()} has too many requests.")
         self._stream += 1
@@ -210,40 +156,25 @@ class Link:
     # ---- the handshake --------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        hello = Hello(
-            protocol=auth.PROTOCOL, nonce=self._nonces[0], executor=self._executor, client=self._name[:200]
-        )
-        self.wire.send(Frame(hello=hello))
+        self.wire.send(self._handshake.hello())
 
     def _shake(self, kind: str | None, frame: Frame) -> None:
-        if kind == "failed":
-            raise BadFrame(f"it refuses: {frame.failed.message}")
-        if kind == "challenge" and not self._nonces[1]:
-            challenge = frame.challenge
-            if challenge.protocol != auth.PROTOCOL or len(challenge.nonce) != auth.NONCE:
-                raise BadFrame("it speaks another protocol")
-            if challenge.keyed != (self._access.key is not None):
-                raise BadFrame("one side has a cluster key and the other has none")
-            self._nonces = (self._nonces[0], challenge.nonce)
-            mac = self._access.proof("client", nonces=self._nonces, executor=self._executor)
-            self.wire.send(Frame(proof=Proof(mac=mac)))
-        elif kind == "welcome" and self._nonces[1]:
-            welcome = frame.welcome
-            if not self._access.proved(welcome.mac, "executor", nonces=self._nonces, executor=self._executor):
-                raise BadFrame("it does not have the same cluster key")
-            self._most = welcome.streams
-            self._numbers = Numbers(max(1, min(welcome.targets, TARGETS)))
-            self.wire.unbounded()
-            if not self.ready.done():
-                self.ready.set_result(None)
-        else:
-            raise BadFrame(f"it says {kind} before the handshake is over")
+        answer = self._handshake.receive(kind, frame)
+        if isinstance(answer, Frame):
+            self.wire.send(answer)
+            return
+        self._welcomed = True
+        self._most = answer.streams
+        self._numbers = Numbers(max(1, min(answer.targets, TARGETS)))
+        self.wire.unbounded()
+        if not self.ready.done():
+            self.ready.set_result(None)
 
     # ---- what the executor says -----------------------------------------------------------------------
 
     def received(self, frame: Frame) -> None:
         kind = frame.WhichOneof("body")
-        if not self._most:
+        if not self._welcomed:
             self._shake(kind, frame)
             return
         handler = self._handlers.get(kind or "")
@@ -278,11 +209,11 @@ class Link:
         run = self._run(frame.stream)
         if run is None:
             return
-        incoming = run.incoming
-        if incoming is None:
+        head, incoming = run.head, run.incoming
+        if head is None or incoming is None:
             raise BadFrame("a chunk of no response")
         if incoming.add(frame.chunk):
-            run.answer(messages.response_of(run.head, bytes(incoming.data)))
+            run.answer(messages.response_of(head, bytes(incoming.data)))
             self._end_if_done(run)
             return
         credit = incoming.credit(frame.stream)

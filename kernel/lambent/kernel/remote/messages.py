@@ -97,7 +97,7 @@ def response_frame(stream: int, response: Response) -> Frame:
         head.function_error = _text(response.function_error)
     if response.error_type is not None:
         head.error_type = _text(response.error_type)
-    head.content_type = response.content_type
+    head.content_type = _text(response.content_type)
     head.length = len(response.payload)
     if len(response.payload) <= INLINE:
         head.payload = response.payload
