@@ -146,14 +146,14 @@ class Membership:
         """Ids of those that live."""
         return [each.id for each in self.live("executor")]
 
-    def runtimes(self) -> Mapping[str, str | None]:
-        """{runtime: why it cannot run}, by what the executors say: None where one can."""
-        found: dict[str, str | None] = {}
+    def runtimes(self) -> Mapping[str, tuple[str, str]]:
+        """{runtime: (what it runs on, why it cannot run)}, by what the executors say: "" where one can."""
+        found: dict[str, tuple[str, str]] = {}
         for each in self.live("executor"):
-            problems: dict[str, str | None] = json.loads(each.facts.get("runtimes", "{}"))
-            for runtime, problem in problems.items():
-                if problem is None or runtime not in found:
-                    found[runtime] = problem
+            said: dict[str, tuple[str, str]] = json.loads(each.facts.get("runtimes", "{}"))
+            for runtime, (runs_on, problem) in said.items():
+                if not problem or runtime not in found:
+                    found[runtime] = runs_on, problem
         return found
 
     async def leave(self) -> None:

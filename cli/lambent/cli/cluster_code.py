@@ -17,6 +17,7 @@ class ClusterRuntime:
 
     runtime: str
     available: bool
+    runs_on: str | None = None
     problem: str | None = None
 
 
@@ -39,11 +40,12 @@ class ClusterCode:
         found = self._membership.runtimes()
         if not found:
             return "No executor has joined the cluster yet: start one with `lambent executor`.", None
-        return found.get(runtime, f"No executor of the cluster can run {runtime}."), None
+        _, problem = found.get(runtime, ("", f"No executor of the cluster can run {runtime}."))
+        return problem or None, None
 
     async def listing(self) -> Sequence[Any]:
         """For `lambent deploy` and `lambent runtimes`."""
         return [
-            ClusterRuntime(runtime, problem is None, problem)
-            for runtime, problem in self._membership.runtimes().items()
+            ClusterRuntime(runtime, not problem, runs_on or None, problem or None)
+            for runtime, (runs_on, problem) in self._membership.runtimes().items()
         ]

@@ -157,7 +157,7 @@ class _Parts:
         self.membership.serve("invoke", port)
         self.membership.facts["runtimes"] = json.dumps(
             {
-                info.runtime: None if info.available else (info.problem or "")[:_ADVICE]
+                info.runtime: [info.runs_on or "", "" if info.available else (info.problem or "?")[:_ADVICE]]
                 for info in self._runtimes.listing()
             }
         )

@@ -112,6 +112,7 @@ class _Parts:
             tasks=role.tasks,
             freed=lambda uid: self._events.lanes.freed(uid),
         )
+        self._store.on_change(self._heard_change)
         self._keeper: ShardKeeper | None = None
         self._owners = Owners(self._locks, client, role.clock, shards=settings.shards, here=(me, self._service))
         self._holder = LeaseHolder(
@@ -206,6 +207,11 @@ class _Parts:
             on_release=release,
         )
         self._keeper.start()
+
+    def _heard_change(self, name: str) -> None:
+        """Holders hear of it with their next renewal, should the store's own news get lost on the way."""
+        for owner in self._service.owned.values():
+            owner.changed(name)
 
     async def close(self) -> None:
         role = self._role
