@@ -370,7 +370,10 @@ class LeaseService:
             _log.warning("A shard's block cannot be given back.", shard=shard, why=failure.message)
         finally:
             each.growing = False
-        each.owner.block_changed(self._clock.monotonic())
+        if each.wanted:  # it was asked for more meanwhile
+            self._grow(shard, each.owner.epoch, each.wanted)
+        else:
+            each.owner.block_changed(self._clock.monotonic())
 
     # ---- time -----------------------------------------------------------------------------------------
 
