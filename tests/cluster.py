@@ -190,7 +190,8 @@ class Load:
         if response.status == 200 and not response.getheader("x-amz-function-error"):
             self._count("ok", "")
         elif response.status == 429:
-            self._count(f"429 {json.loads(said).get('Reason')}", "")
+            reason = json.loads(said).get("Reason")
+            self._count(f"429 {reason}", "")
         else:
             text = said.decode("utf-8", "replace")[:200]
             known = next((word for word in ("broke", "stopping", "executor") if word in text), "")

@@ -1,11 +1,13 @@
 """The roles of a cluster as real processes on this machine, around one real Redis."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,16 @@ class Role:
                 raise AssertionError(f"`lambent {self.kind}` ended with {self.process.returncode}:\n{text}")
             time.sleep(0.05)
         raise AssertionError(f"`lambent {self.kind}` is not ready in {seconds} s:\n{text}")
+
+    def knows_executors(self, seconds: float = 20.0) -> None:
+        """Waits until a gateway has heard of one."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{self.url}/_lambent/runtimes", timeout=10) as answer:
+                if json.loads(answer.read())["runtimes"]:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the gateway hears of no executor")
 
     def start(self) -> "Role":
         self.launch()
@@ -155,6 +167,8 @@ class ClusterOf:
                 role.launch()
             for role in self.all:
                 role.ready()
+            for gateway in self.gateways:
+                gateway.knows_executors()
         except BaseException:
             self.__exit__()
             raise

@@ -2,6 +2,7 @@
 shows its peers what the operator gave it to show.
 """
 
+import asyncio
 import json
 import secrets
 import ssl
@@ -99,6 +100,7 @@ class Membership:
         self._clock = SystemClock()
         self._seen: Mapping[str, Member] = {}
         self._said = ""
+        self._task: asyncio.Task[None] | None = None
 
     def serve(self, name: str, port: int) -> str:
         """This role answers at a port; its address for others."""
@@ -108,7 +110,7 @@ class Membership:
     async def start(self, tasks: Tasks) -> None:
         """Registers and looks, once now, then each second. Raises LambdaError."""
         await self.step()
-        tasks.forever("membership", self._run())
+        self._task = tasks.forever("membership", self._run())
 
     async def step(self) -> None:
         """Raises LambdaError."""
@@ -158,6 +160,9 @@ class Membership:
 
     async def leave(self) -> None:
         """Nobody counts on this one any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
         try:
             await self.members.remove(self.id)
         except LambdaError as failure:

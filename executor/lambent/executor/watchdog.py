@@ -38,19 +38,22 @@ class Watchdog:
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._clock = clock
+        self._closed = False
         command = [sys.executable, "-I", "-c", _START, str(seconds), str(os.getpid()), *sys.path]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
     async def run(self) -> None:
         """Ticks, for ever."""
         assert self._process.stdin is not None
-        while True:
+        while not self._closed:
             os.write(self._process.stdin.fileno(), b".")
             await self._clock.sleep(TICK_SECONDS)
+        await asyncio.get_running_loop().create_future()
 
     async def close(self) -> None:
         """The executor ends by itself."""
         assert self._process.stdin is not None
+        self._closed = True
         self._process.stdin.close()
         await asyncio.to_thread(self._process.wait)
 

@@ -132,7 +132,11 @@ class LeaseServicer(leases_pb2_grpc.LeaseServiceServicer):
             said = messages.of_executor(message)
             if said is not None:
                 joined.receive(said)
-            message = await anext(rest, None)
+            try:
+                message = await anext(rest, None)
+            except Exception as failure:  # gRPC's own, of more than one kind: the stream is over
+                _log.info("The stream of an executor ended.", why=repr(failure))
+                return
 
 
 class _Errors:
