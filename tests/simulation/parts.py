@@ -25,6 +25,7 @@ from lambent.kernel.models import Function, Member, ShardOwner, VersionKey
 from lambent.kernel.ports import Lease
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.memory_cluster import MemoryAccountBlocks, MemoryMembers, MemoryShardLocks
+from lambent.scheduler.owner import ASK_SECONDS
 from lambent.scheduler.lease_service import LeaseService, LeaseServiceConfig
 from lambent.scheduler.shards import ShardKeeper
 from simulation.network import Network, Node, Pipe, void
@@ -64,6 +65,8 @@ class View:
                 raise ServiceException("Redis does not answer.")
             result = await method(*args, **kwargs)
             await self._node.clock.sleep(0.0005)
+            if self._redis.down:
+                raise ServiceException("Redis has done it, and its answer is lost.")
             return result
 
         return call
@@ -258,11 +261,20 @@ class Executor:
 
     def pause(self) -> None:
         self.node.pause()
-        asyncio.get_running_loop().call_later(SILENT_SECONDS, self._supervise)
+        self._supervise()
 
     def _supervise(self) -> None:
-        if self.node.paused and self.node.alive:
+        """Another process, which goes on: it has been told when everything must have ended."""
+        if not self.node.paused or not self.node.alive:
+            return
+        loop = asyncio.get_running_loop()
+        deadline = self.joining.gate.deadline()
+        if deadline is None:
+            deadline = loop.time() + 1.0
+        if deadline <= loop.time():
             self.kill()
+        else:
+            loop.call_at(deadline, self._supervise)
 
     def kill(self) -> None:
         """Everything ends at once."""
@@ -307,7 +319,7 @@ class Link:
         return Refused(MOVED)
 
     async def _asked(self, there: Scheduler, shard: int, ask: Ask) -> Reply:
-        return await self._network.call(self._node, there.node, lambda: there.service.ask(shard, ask), 25.0)
+        return await self._network.call(self._node, there.node, lambda: there.service.ask(shard, ask), ASK_SECONDS + 2.0)
 
     async def renew(self, holder: str, held: Mapping[int, Mapping[str, Held]]) -> Mapping[int, Renewed]:
         answers: dict[int, Renewed] = {}

@@ -281,7 +281,8 @@ class LeaseHolder:
             if held is None or held.dropped:
                 held = _Held(grant.lease, pool, pool.shard, grant.epoch, grant.executor, grant.bucket, 0.0)
                 self._held[held.id] = pool.leases[held.id] = held
-            held.slots += grant.added
+            # A renewal's answer may have come first, and have counted them already.
+            held.slots = max(held.slots, min(held.slots + grant.added, grant.slots))
             held.grants += 1
             held.until = max(held.until, sent + grant.seconds)
             if not held.listed:

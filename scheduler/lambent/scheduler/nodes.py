@@ -2,7 +2,7 @@
 of themselves once a second and from what was granted since. Pure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lambent.kernel.leases import Beat, KeptState
@@ -40,7 +40,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What slots are wanted for. `digest` of the code; `busy` are the slots of the bucket that are out already,
-    by executor."""
+    by executor; `among`: executors that may be chosen, None: any."""
 
     key: VersionKey
     bucket: str
@@ -48,6 +48,7 @@ class Wish:
     digest: str
     slots: int
     busy: Mapping[str, int] = field(default_factory=dict)
+    among: Container[str] | None = None
 
 
 class Nodes:
@@ -97,7 +98,12 @@ class Nodes:
     def place(self, wish: Wish, now: float) -> Sequence[tuple[str, int]]:
         """(executor, slots), in all at most as many as are wished; nothing where no executor can be used. Where
         no memory is free all go to the freest: it has the last word, and idle environments that it can stop."""
-        usable = [node for node in self._nodes.values() if node.usable(now)]
+        among = wish.among
+        usable = [
+            node
+            for node in self._nodes.values()
+            if (among is None or node.id in among) and node.usable(now)
+        ]
         if not usable:
             return []
         if wish.bucket != ON_DEMAND:
