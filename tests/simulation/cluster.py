@@ -108,6 +108,7 @@ class Cluster:
             result = "ok"
         except TooManyRequestsException as refusal:
             result = refusal.reason
+            self.truth.refused(f"uid-{name}", asyncio.get_running_loop().time())
         except LambdaError as failure:
             result = failure.message
         except asyncio.CancelledError:
@@ -263,8 +264,8 @@ class Cluster:
         """All faults end, and everything has its time."""
         await self.tasks.drain(60.0)
         self.redis.down = False
-        for pair in list(self.network.cut):
-            self.network.heal(*(Node(name) for name in pair))
+        for one, other in sorted(sorted(pair) for pair in self.network.cut):
+            self.network.heal(Node(one), Node(other))
         for group in (self.gateways, self.schedulers, self.executors):
             for each in group.values():
                 if each.node.paused:

@@ -228,7 +228,7 @@ class Executor:
         """The function is over, whether or not the executor can see it."""
         if not run.over:
             run.over = True
-            self._truth.ends(run.key)
+            self._truth.ends(run.key, asyncio.get_running_loop().time())
             self.node.do(lambda: self._reported(run, None))
 
     def _reported(self, run: _Run, failure: Exception | None) -> None:
@@ -246,7 +246,7 @@ class Executor:
         for run in list(self._runs.get(lease, ())):
             if not run.over:
                 run.over = True
-                self._truth.ends(run.key)
+                self._truth.ends(run.key, asyncio.get_running_loop().time())
             self._reported(run, ServiceException("Ended: the owner of the shard is silent."))
 
     async def drain(self) -> None:
@@ -283,7 +283,7 @@ class Executor:
             for run in list(runs):
                 if not run.over:
                     run.over = True
-                    self._truth.ends(run.key)
+                    self._truth.ends(run.key, asyncio.get_running_loop().time())
         self._runs.clear()
         for answered in list(self.pending.values()):
             answered(ServiceException("The executor died."))
@@ -319,7 +319,9 @@ class Link:
         return Refused(MOVED)
 
     async def _asked(self, there: Scheduler, shard: int, ask: Ask) -> Reply:
-        return await self._network.call(self._node, there.node, lambda: there.service.ask(shard, ask), ASK_SECONDS + 2.0)
+        return await self._network.call(
+            self._node, there.node, lambda: there.service.ask(shard, ask), ASK_SECONDS + 2.0
+        )
 
     async def renew(self, holder: str, held: Mapping[int, Mapping[str, Held]]) -> Mapping[int, Renewed]:
         answers: dict[int, Renewed] = {}

@@ -48,7 +48,7 @@ class Outcome:
             + ", ".join(
                 f"{uid} {cluster.truth.peaks[uid]} of {limit}" for uid, limit in cluster.truth.limits.items()
             )
-            + f", pool {cluster.truth.pool_peak} of {cluster.truth.pool}",
+            + f", pool {cluster.truth.pool_peak} of {cluster.truth.pool}; {cluster.truth.early} refused early",
         ]
         lines += [f"  PROBLEM {each}" for each in self.problems[:20]]
         return "\n".join(lines)

@@ -100,9 +100,7 @@ class Nodes:
         no memory is free all go to the freest: it has the last word, and idle environments that it can stop."""
         among = wish.among
         usable = [
-            node
-            for node in self._nodes.values()
-            if (among is None or node.id in among) and node.usable(now)
+            node for node in self._nodes.values() if (among is None or node.id in among) and node.usable(now)
         ]
         if not usable:
             return []

@@ -265,7 +265,7 @@ class ShardOwner:
                 self._became_ready(now)
 
     def _became_ready(self, now: float) -> None:
-        for uid in {uid for uid, _ in self._superseding}:
+        for uid in dict.fromkeys(uid for uid, _ in self._superseding):
             self._check_superseded(uid)
         self._serve_all(now)
 
