@@ -52,8 +52,9 @@ class Cluster:
         self.tasks = Tasks("world")
         self.results: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.longest = 0.0
+        """Seconds that an invocation that ran to its end took beyond its run."""
         self._numbers = itertools.count(1)
-        self._asked = 0
 
     async def start(self) -> None:
         await self.redis.blocks.set_limit(self.shape.limit)
@@ -103,9 +104,11 @@ class Cluster:
         return gateway.node.tasks.once("invoke", self._invoke(gateway, name, seconds))
 
     async def _invoke(self, gateway: Gateway, name: str, seconds: float) -> str:
+        began = asyncio.get_running_loop().time()
         try:
             await gateway.invoke(name, seconds)
             result = "ok"
+            self.longest = max(self.longest, asyncio.get_running_loop().time() - began - seconds)
         except TooManyRequestsException as refusal:
             result = refusal.reason
             self.truth.refused(f"uid-{name}", asyncio.get_running_loop().time())
@@ -257,6 +260,16 @@ class Cluster:
         await asyncio.sleep(1.0)
         await victim.drain()
         self.executors.pop(victim.node.name, None)
+
+    def owner_of(self, uid: str) -> Scheduler:
+        """The one scheduler that owns a function's shard."""
+        (found,) = self.owners_of(uid)
+        return found
+
+    def owners_of(self, uid: str) -> list[Scheduler]:
+        """Schedulers that believe so: a paused one may."""
+        shard = shard_of(uid, SHARDS)
+        return [each for each in self.schedulers.values() if shard in each.service.owned]
 
     # ---- the end --------------------------------------------------------------------------------------
 

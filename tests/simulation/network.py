@@ -114,6 +114,10 @@ class Network:
         self._last[way] = at
         loop.call_at(at, work)
 
+    def is_cut(self, one: Node, other: Node) -> bool:
+        """Whether nothing passes between them now."""
+        return frozenset((one.name, other.name)) in self.cut
+
     def part(self, one: Node, other: Node) -> None:
         """Nothing passes between them any more; it waits."""
         self.cut.add(frozenset((one.name, other.name)))

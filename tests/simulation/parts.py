@@ -365,6 +365,8 @@ class Gateway:
         self._network, self._truth, self._executors = network, truth, executors
         self._store = View(redis, node, redis.store)
         self._cache: dict[str, Function] = {}
+        self.notices = 0.5
+        """How likely it is to notice that it is cut off from an executor before a frame is on its way."""
         self.link = Link(node, network, redis, schedulers)
         self.holder = LeaseHolder(
             name,
@@ -410,6 +412,9 @@ class Gateway:
     async def _run(self, lease: Lease, key: VersionKey, seconds: float) -> Exception | None:
         there = self._executors.get(lease.executor)
         if there is None or not there.node.alive:
+            return NotStarted("unreachable")
+        if self._network.is_cut(self.node, there.node) and self._network.draw.random() < self.notices:
+            await self.node.clock.sleep(0.2)
             return NotStarted("unreachable")
         answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
