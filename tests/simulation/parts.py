@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from lambent.executor.joining import Joining, Stream
 from lambent.kernel.errors import LambdaError, NotStarted, ServiceException
-from lambent.kernel.holder import LeaseHolder
+from lambent.kernel.holder import WAIT_SECONDS, LeaseHolder
 from lambent.kernel.leases import (
     MOVED,
-    SILENT_SECONDS,
     Ask,
     Beat,
     FromExecutor,
@@ -25,8 +24,8 @@ from lambent.kernel.models import Function, Member, ShardOwner, VersionKey
 from lambent.kernel.ports import Lease
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.memory_cluster import MemoryAccountBlocks, MemoryMembers, MemoryShardLocks
-from lambent.scheduler.owner import ASK_SECONDS
 from lambent.scheduler.lease_service import LeaseService, LeaseServiceConfig
+from lambent.scheduler.owner import ASK_SECONDS
 from lambent.scheduler.shards import ShardKeeper
 from simulation.network import Network, Node, Pipe, void
 from simulation.truth import Truth
@@ -387,6 +386,7 @@ class Gateway:
 
     async def invoke(self, name: str, seconds: float) -> None:
         """Raises LambdaError, as a client would see it."""
+        last = self.node.clock.monotonic() + WAIT_SECONDS
         while True:
             function = self._cache.get(name)
             if function is None:
@@ -401,8 +401,8 @@ class Gateway:
             failure = await self._run(lease, target.key, seconds)
             if isinstance(failure, NotStarted):
                 self.holder.not_taken(lease, failure.reason)
-                if failure.reason == "unreachable":
-                    await self.node.clock.sleep(0.05)
+                if self.node.clock.monotonic() >= last:
+                    raise ServiceException("No executor can be reached.")
                 continue
             self.holder.release(lease)
             if failure is not None:

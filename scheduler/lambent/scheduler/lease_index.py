@@ -20,11 +20,11 @@ class Asked:
 
     ask: Ask
     done: Callable[[Reply], None]
+    since: float
     until: float
     bucket: str
     parts: int = 0
     granted: list[Granted] = field(default_factory=list)
-    reclaimed: bool = False
     grown: float = float("-inf")
 
 
@@ -122,13 +122,14 @@ class LeaseIndex:
             for lease in self.of(ask.key.uid)
             if lease.idle()
             and lease.bucket == asked.bucket
-            and now - lease.wanted_at >= _AGAIN_SECONDS
+            and lease.wanted_at <= min(asked.since, now - _AGAIN_SECONDS)
             and (lease.holder != ask.holder or lease.key != ask.key or lease.executor in ask.avoid)
         ]
         own.sort(key=lambda lease: lease.running - lease.slots)
         yield from own
         if others is not None:
-            yield from (lease for lease in self.with_idle(others) if lease.key.uid != ask.key.uid)
+            rest = (lease for lease in self.with_idle(others) if lease.key.uid != ask.key.uid)
+            yield from (lease for lease in rest if lease.wanted_at <= asked.since)
 
     def with_idle(self, which: Callable[[str], bool]) -> list[OwnedLease]:
         """On-demand leases of the functions for which `which` says yes that are known to have idle slots, those

@@ -116,7 +116,7 @@ class ShardOwner:
     def ask(self, ask: Ask, done: Callable[[Reply], None], now: float) -> None:
         """Wants slots; `done` is called with what became of it, now or later. Call `configure` before the first
         ask for a function."""
-        asked = Asked(ask, done, now + ASK_SECONDS, ask.bucket)
+        asked = Asked(ask, done, now, now + ASK_SECONDS, ask.bucket)
         self._news.met(ask.holder, now)
         self._asks.setdefault(ask.key.uid, deque()).append(asked)
         self._serve(ask.key.uid, now)
@@ -140,6 +140,7 @@ class ShardOwner:
 
     def _shrink(self, lease: OwnedLease, slots: int, now: float, *, whole: bool = True) -> None:
         """`whole`: with no slots left the lease is over."""
+        self._wanted(lease, lease.key.uid, now)
         if slots == 0 and whole:
             self._close(lease, now)
         else:
@@ -465,13 +466,12 @@ class ShardOwner:
         room, reason = self.counts.room(uid, asked.bucket, asked.ask.want, now)
         if room == 0 and reason == ACCOUNT_FULL and self._grows(asked, now):
             return None
-        if room == 0 and not asked.reclaimed:
-            asked.reclaimed = True
+        if room == 0 and not self._reclaiming(uid, now):
             self._reclaim(asked, pool=reason == ACCOUNT_FULL, now=now)
         if room == 0 and (self._reclaiming(uid, now) or (reason == ACCOUNT_FULL and self._others_give(now))):
             return None
         if room == 0 and asked.bucket != ON_DEMAND:
-            asked.bucket, asked.reclaimed = ON_DEMAND, False
+            asked.bucket = ON_DEMAND
             return self._grant(asked, now)
         if room == 0:
             self._news.starved(uid, asked.ask.holder, pooled=self._pooled(uid))
@@ -565,8 +565,8 @@ class ShardOwner:
             if need <= 0:
                 return
             share = min(need, lease.slots)
-            lease.wanted_by, lease.wanted_at = uid, now
-            self._reclaims.setdefault(uid, {})[lease.id] = now
+            lease.wanted_at = now
+            self._wanted(lease, uid, now)
             self._shrink(lease, lease.slots - share, now, whole=False)
             need -= max(0, min(share, lease.slots - lease.running))
 
@@ -578,6 +578,12 @@ class ShardOwner:
     def _reclaiming(self, uid: str, now: float) -> bool:
         since = self._reclaims.get(uid)
         return since is not None and any(now - each < _RECLAIM_SECONDS for each in since.values())
+
+    def _wanted(self, lease: OwnedLease, uid: str, now: float) -> None:
+        """Slots of a lease may come free in a moment, for which a function's asks wait."""
+        if lease.wanted_by is None:
+            lease.wanted_by = uid
+            self._reclaims.setdefault(uid, {})[lease.id] = now
 
     def _reclaimed(self, uid: str, lease_id: str) -> None:
         waiting = self._reclaims.get(uid, {})
