@@ -9,8 +9,8 @@ from lambent.scheduler.counts import ON_DEMAND
 
 # Leases of other functions that give idle slots back for one ask.
 _POOL_RECLAIMS = 64
-# What was in use when it was asked back is not asked back again at once: a function at its limit would have each
-# refused invocation go round all its executors.
+# What was in use when it was asked back is not asked back again at once: a function at its limit would send
+# each refused invocation round all its executors.
 _AGAIN_SECONDS = 0.1
 
 
@@ -31,9 +31,9 @@ class Asked:
 @dataclass(slots=True, eq=False)
 class OwnedLease:
     """A lease as the owner counts it. `slots` are counted; `adding` of them are not confirmed yet, for `asked`.
-    `closed`: its executor has said so.
-    `request`: the number of the request that is not answered, 0: none; `since`: when it was sent. `wanted_by`: a
-    function that this lease's slots are asked back for; `wanted_at`: when they were last."""
+    `closed`: its executor has said so. `request`: the number of the request that is not answered, 0: none;
+    `since`: when it was sent. `wanted_by`: a function whose asks wait for slots of this lease; `wanted_at`: when
+    they were last asked back."""
 
     id: str
     executor: str

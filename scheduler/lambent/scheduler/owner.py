@@ -231,6 +231,9 @@ class ShardOwner:
         if epoch != self.epoch or now >= self._valid_until():
             return {}
         states = {state.id: state for state in leases}
+        known = self._leases.on(executor)
+        if executor in self._heard and not states and not known:
+            return {}  # most of what is heard
         if executor not in self._heard:
             self._heard.add(executor)
             for state in states.values():
