@@ -12,8 +12,9 @@ from samples import function
 
 from lambent.kernel.errors import LambdaError, TooManyRequestsException
 from lambent.kernel.leases import shard_of
-from lambent.kernel.models import Function, State, UpdateStatus
+from lambent.kernel.models import Event, Function, State, UpdateStatus
 from lambent.kernel.tasks import Tasks
+from simulation.events import LaneReader, QueueView, SharedQueue
 from simulation.network import Network, Node
 from simulation.parts import SHARDS, Executor, Gateway, Redis, Scheduler
 from simulation.truth import Truth
@@ -22,7 +23,8 @@ from simulation.truth import Truth
 @dataclass(frozen=True)
 class Shape:
     """How large, and how much. `reserved`: slots of the first functions, by their index; `rate`: invocations a
-    second in all; `seconds`: how long one takes, drawn evenly up to twice as much."""
+    second in all; `seconds`: how long one takes, drawn evenly up to twice as much; `events`: the share of them
+    that is asynchronous."""
 
     gateways: int = 4
     schedulers: int = 2
@@ -33,6 +35,7 @@ class Shape:
     rate: float = 200.0
     seconds: float = 0.05
     memory_mb: int = 8192
+    events: float = 0.0
 
 
 class Cluster:
@@ -44,6 +47,7 @@ class Cluster:
         self.world = Node("world")
         self.network = Network(self.draw)
         self.redis = Redis(self.world.clock, shape.limit)
+        self.queue = SharedQueue(self.redis, self.world.clock)
         self.functions: list[Function] = []
         self.truth = Truth({}, shape.limit - sum(shape.reserved.values()))
         self.schedulers: dict[str, Scheduler] = {}
@@ -82,6 +86,8 @@ class Cluster:
     def add_scheduler(self) -> Scheduler:
         name = f"scheduler-{next(self._numbers)}"
         made = self.schedulers[name] = Scheduler(name, self.network, self.redis)
+        if self.shape.events:
+            LaneReader(made, self.network, self.redis, self.queue, self.schedulers, self.executors)
         return made
 
     def add_executor(self) -> Executor:
@@ -127,7 +133,24 @@ class Cluster:
             gateway = self.draw.choice([g for g in self.gateways.values() if not g.node.paused])
             # A few functions get most of it.
             index = min(int(self.draw.expovariate(4 / self.shape.functions)), self.shape.functions - 1)
-            self.invoke(gateway, f"f{index}", self.draw.random() * 2 * self.shape.seconds)
+            seconds = self.draw.random() * 2 * self.shape.seconds
+            if self.shape.events and self.draw.random() < self.shape.events:
+                gateway.node.tasks.once("publish", self._publish(gateway, self.functions[index], seconds))
+            else:
+                self.invoke(gateway, f"f{index}", seconds)
+
+    async def _publish(self, gateway: Gateway, function: Function, seconds: float) -> None:
+        event = Event(
+            f"event-{next(self._numbers)}",
+            function.uid,
+            function.name,
+            str(seconds).encode(),
+            gateway.node.clock.now(),
+        )
+        try:
+            await QueueView(self.queue, gateway.node).publish(event)
+        except LambdaError:
+            self.results["event not accepted"] += 1  # and the client knows
 
     # ---- faults ---------------------------------------------------------------------------------------
 
@@ -285,9 +308,17 @@ class Cluster:
                     each.node.resume()
         await asyncio.sleep(seconds)
 
+    async def events_end(self, seconds: float = 1800.0) -> None:
+        """Waits until the queue is empty; a lane that was throttled often pauses for minutes."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self.queue.left and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(1.0)
+
     def left_over(self) -> list[str]:
         """What is still counted though nothing runs."""
-        found = [f"{uid} runs" for uid, count in self.truth.running.items() if count]
+        found = [f"event {each} is lost" for each in sorted(self.queue.lost())]
+        found += [f"{self.queue.left} events have not ended"] if self.queue.left else []
+        found += [f"{uid} runs" for uid, count in self.truth.running.items() if count]
         for name, scheduler in self.schedulers.items():
             for shard, owner in scheduler.service.owned.items():
                 found += [

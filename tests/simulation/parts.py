@@ -288,6 +288,44 @@ class Executor:
             answered(ServiceException("The executor died."))
 
 
+async def run_at(
+    here: Node,
+    network: Network,
+    executors: Mapping[str, Executor],
+    lease: Lease,
+    key: VersionKey,
+    seconds: float,
+    *,
+    notices: float = 0.5,
+    ended: Callable[[], None] = lambda: None,
+) -> Exception | None:
+    """An invocation on the lease's executor, and how it failed. `notices`: how likely `here` notices that it is
+    cut off before the frame is on its way; `ended` is called at the executor when the function has."""
+    there = executors.get(lease.executor)
+    if there is None or not there.node.alive:
+        return NotStarted("unreachable")
+    if network.is_cut(here, there.node) and network.draw.random() < notices:
+        await here.clock.sleep(0.2)
+        return NotStarted("unreachable")
+    answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def answered(failure: Exception | None) -> None:
+        if not answer.done():
+            answer.set_result(failure)
+
+    def done(failure: Exception | None) -> None:
+        if failure is None:
+            ended()
+        network.send(there.node, here, lambda: answered(failure))
+
+    there.pending[answer] = answered
+    network.send(here, there.node, lambda: there.invoke(lease, key, seconds, done))
+    try:
+        return await answer
+    finally:
+        there.pending.pop(answer, None)
+
+
 class Link:
     """`OwnerLink` over the network, to whoever owns a shard by Redis."""
 
@@ -398,7 +436,15 @@ class Gateway:
             except NotStarted:
                 self._cache.pop(name, None)
                 continue
-            failure = await self._run(lease, target.key, seconds)
+            failure = await run_at(
+                self.node,
+                self._network,
+                self._executors,
+                lease,
+                target.key,
+                seconds,
+                notices=self.notices,
+            )
             if isinstance(failure, NotStarted):
                 self.holder.not_taken(lease, failure.reason)
                 if self.node.clock.monotonic() >= last:
@@ -408,29 +454,6 @@ class Gateway:
             if failure is not None:
                 raise failure
             return
-
-    async def _run(self, lease: Lease, key: VersionKey, seconds: float) -> Exception | None:
-        there = self._executors.get(lease.executor)
-        if there is None or not there.node.alive:
-            return NotStarted("unreachable")
-        if self._network.is_cut(self.node, there.node) and self._network.draw.random() < self.notices:
-            await self.node.clock.sleep(0.2)
-            return NotStarted("unreachable")
-        answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-        def answered(failure: Exception | None) -> None:
-            if not answer.done():
-                answer.set_result(failure)
-
-        def done(failure: Exception | None) -> None:
-            self._network.send(there.node, self.node, lambda: answered(failure))
-
-        there.pending[answer] = answered
-        self._network.send(self.node, there.node, lambda: there.invoke(lease, key, seconds, done))
-        try:
-            return await answer
-        finally:
-            there.pending.pop(answer, None)
 
     def kill(self) -> None:
         self.node.kill()

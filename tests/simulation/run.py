@@ -44,6 +44,8 @@ class Outcome:
             f"{cluster.network.sent} messages, {self.virtual:.0f} s in {took:.1f} s",
             "  faults: " + ", ".join(f"{count} {name}" for name, count in sorted(cluster.faults.items())),
             "  answers: " + ", ".join(f"{count} {name}" for name, count in cluster.results.most_common()),
+            f"  events: {len(cluster.queue.accepted)} accepted, {len(cluster.queue.ran)} ran, "
+            f"{cluster.queue.ran.total() - len(cluster.queue.ran)} times again",
             "  most at once: "
             + ", ".join(
                 f"{uid} {cluster.truth.peaks[uid]} of {limit}" for uid, limit in cluster.truth.limits.items()
@@ -67,7 +69,13 @@ def simulate(
 
     async def work() -> Outcome:
         made = shape or Shape(
-            gateways=4, schedulers=3, executors=executors, functions=50, rate=rate, limit=1000
+            gateways=4,
+            schedulers=3,
+            executors=executors,
+            functions=50,
+            rate=rate,
+            limit=1000,
+            events=0.2,
         )
         cluster = Cluster(seed, made)
         await cluster.start()
@@ -75,6 +83,8 @@ def simulate(
         if fault_every:
             cluster.tasks.forever("trouble", cluster.trouble(fault_every))
         await cluster.load(invocations)
+        await cluster.settle(0.0)
+        await cluster.events_end()
         await cluster.settle()
         problems = cluster.truth.violations + cluster.left_over()
         gateway = next(iter(cluster.gateways.values()))

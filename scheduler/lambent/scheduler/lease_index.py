@@ -32,7 +32,7 @@ class Asked:
 class OwnedLease:
     """A lease as the owner counts it. `slots` are counted; `adding` of them are not confirmed yet, for `asked`.
     `closed`: its executor has said so. `request`: the number of the request that is not answered, 0: none;
-    `since`: when it was sent. `wanted_by`: a function whose asks wait for slots of this lease; `wanted_at`: when
+    `since`: when it was sent. `wanted_by`: a function whose asks wait for its slots; `wanted_at`: when
     they were last asked back."""
 
     id: str
