@@ -1,5 +1,5 @@
-"""Asynchronous events: one queue for all processes, and in each scheduler the real reader of lanes, which spends
-leases as a gateway does. What a dead reader had in its hands is delivered again."""
+"""Asynchronous events: one queue for all processes, and in each scheduler the real reader of lanes, which
+spends leases as a gateway does. What a dead reader had in its hands is delivered again."""
 
 import asyncio
 from collections import Counter

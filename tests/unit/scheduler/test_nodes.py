@@ -12,13 +12,14 @@ KEY = VersionKey("uid", "$LATEST", 1)
 def nodes(**executors: dict[str, Any]) -> Nodes:
     made = Nodes()
     for name, facts in executors.items():
-        values = {"memory_mb": 1024, "granted_mb": 0, "warm": {}} | facts
+        values: dict[str, Any] = {"memory_mb": 1024, "granted_mb": 0, "warm": {}} | facts
         made.heard(Beat(name, 1, 0, {}, (), **values), 0.0)
     return made
 
 
 def wish(slots: int = 1, **changes: Any) -> Wish:
-    return Wish(KEY, **({"bucket": "on-demand", "memory_mb": 128, "digest": "d", "slots": slots} | changes))
+    values: dict[str, Any] = {"bucket": "on-demand", "memory_mb": 128, "digest": "d", "slots": slots}
+    return Wish(KEY, **(values | changes))
 
 
 def test_idle_environments_come_first_then_cached_code_then_free_memory() -> None:
