@@ -209,7 +209,7 @@ class Cluster:
         victim.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
         if victim.node.alive:
-            victim.node.resume()
+            self.resume(victim.node)
         elif victim.node.name in self.executors:
             del self.executors[victim.node.name]
             self.add_executor()
@@ -218,7 +218,7 @@ class Cluster:
         victim = self.draw.choice(list(self.schedulers.values()))
         victim.node.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
-        victim.node.resume()
+        self.resume(victim.node)
 
     async def pause_gateway(self) -> None:
         victim = self.draw.choice(list(self.gateways.values()))
@@ -226,7 +226,10 @@ class Cluster:
             return
         victim.node.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
-        victim.node.resume()
+        self.resume(victim.node)
+
+    def resume(self, node: Node) -> None:
+        node.resume(messages_first=self.draw.random() < 0.5)
 
     async def part(self) -> None:
         nodes = [

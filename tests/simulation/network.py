@@ -33,9 +33,13 @@ class Node:
     def pause(self) -> None:
         self._paused = True
 
-    def resume(self) -> None:
-        """Its timers first, then what has come: both at once, as far as it can tell."""
+    def resume(self, *, messages_first: bool = False) -> None:
+        """Its timers and what has come, both at once as far as it can tell: in either order."""
         self._paused = False
+        if messages_first:
+            backlog, self._backlog = self._backlog, []
+            for work in backlog:
+                self.do(work)
         waiting, self._resumed = self._resumed, []
         for future in waiting:
             if not future.done():

@@ -147,7 +147,7 @@ def test_a_beat_that_an_owner_answers_after_its_time_prolongs_nothing() -> None:
                 cluster.network.part(scheduler.node, executor.node)
         owner.node.pause()
         await asyncio.sleep(12.0)
-        owner.node.resume()
+        owner.node.resume(messages_first=True)
         await first_ok(cluster, other)
         assert await long == "Ended: the owner of the shard is silent."
         assert cluster.truth.peaks["uid-f0"] == 1

@@ -349,9 +349,9 @@ class ShardOwner:
 
     def gone(self, executor: str, now: float) -> None:
         """An executor has ended, with everything that ran there."""
+        self._heard.discard(executor)
         for lease in self._leases.on(executor):
             self._reconcile(lease, None, now)
-        self._heard.discard(executor)
         self._heard_one(executor, now)
 
     # ---- time -----------------------------------------------------------------------------------------
