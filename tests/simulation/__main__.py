@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1, help="so many seeds, from --seed on")
     parser.add_argument("--invocations", type=int, default=1_000_000)
     parser.add_argument("--executors", type=int, default=300)
-    parser.add_argument("--rate", type=float, default=4000.0, help="invocations a second, in virtual time")
+    parser.add_argument("--rate", type=float, default=5000.0, help="invocations a second, in virtual time")
     parser.add_argument("--fault-every", type=float, default=2.0, help="seconds, in virtual time")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)

@@ -59,11 +59,11 @@ class View:
 
         @functools.wraps(method)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await self._node.clock.sleep(0.0005)
-            if self._redis.down:
+            down = self._redis.down
+            result = None if down else await method(*args, **kwargs)
+            await self._node.clock.sleep(0.001)
+            if down:
                 raise ServiceException("Redis does not answer.")
-            result = await method(*args, **kwargs)
-            await self._node.clock.sleep(0.0005)
             if self._redis.down:
                 raise ServiceException("Redis has done it, and its answer is lost.")
             return result

@@ -106,6 +106,10 @@ class Nodes:
             return []
         if wish.bucket != ON_DEMAND:
             return self._where_kept(wish, usable)
+        best = min(usable, key=lambda node: _order(node, wish))
+        warm_there = best.warm.get(wish.key, 0)
+        if best.free_mb >= wish.slots * wish.memory_mb and (warm_there >= wish.slots or not warm_there):
+            return [(best.id, wish.slots)]  # nearly always; what follows would come to the same
         usable.sort(key=lambda node: _order(node, wish))
         placed: dict[str, int] = {}
         left = wish.slots
