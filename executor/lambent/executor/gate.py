@@ -2,7 +2,7 @@
 once than the lease has slots. It is the last word on limits, since frames can be late, holders can be paused
 and owners can be replaced; nothing here does I/O, so that a simulation can run it by the hundred.
 
-Rules: "Leases" in docs/leases.md. All times are this executor's own monotonic seconds.
+Rules: docs/leases.md. All times are this executor's own monotonic seconds.
 """
 
 from collections.abc import Callable, Sequence

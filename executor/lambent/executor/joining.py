@@ -1,7 +1,8 @@
 """An executor's side of leases: it joins every scheduler, says once a second what it has, does what the owners
 of shards ask, and ends runs whose owner has been silent for too long.
 
-It knows no wire format: `connect` gives a stream to a scheduler, in one process or over gRPC.
+It knows no wire format: `connect` gives a stream to a scheduler, in one process or over gRPC. Rules:
+docs/leases.md.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 is asked, neither a scheduler nor Redis; when it has none it asks the owner of the function's shard, once for
 all who wait.
 
-Rules: "Leases" in docs/leases.md. It runs on the event loop only.
+Rules: docs/leases.md. It runs on the event loop only.
 """
 
 import asyncio

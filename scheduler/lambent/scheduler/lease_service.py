@@ -1,6 +1,6 @@
 """What a scheduler does with the shards that it owns: holders ask it, executors join it, and the owners'
 decisions (`owner`) become messages. It knows no wire format, so that a simulation can join hundreds of
-executors to it in one process."""
+executors to it in one process. Rules: docs/leases.md."""
 
 import asyncio
 from collections.abc import Callable, Mapping

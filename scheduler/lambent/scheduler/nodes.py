@@ -1,5 +1,5 @@
 """Which executor gets slots: by idle environments, cached code and free memory, decided from what executors say
-of themselves once a second and from what was granted since. Pure.
+of themselves once a second and from what was granted since. Pure. Rules: docs/leases.md.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence

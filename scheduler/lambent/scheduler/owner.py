@@ -2,7 +2,7 @@
 what happened and when, and sends requests to executors, so that a simulation can run it against every fault.
 
 used = slots granted + slots of closed or expired leases that are not confirmed. All times are this scheduler's
-own monotonic seconds. Rules: "Leases" in docs/leases.md.
+own monotonic seconds. Rules: docs/leases.md.
 """
 
 import itertools
