@@ -42,7 +42,6 @@ class SharedQueue(MemoryEventQueue):
         self.ran: Counter[str] = Counter()
         self._holds: dict[str, str] = {}  # by tag: its reader
         self._seen: dict[str, float] = {}
-        self._let_go: dict[str, float] = {}
 
     def read(self, reader: str, room: Room) -> list[Delivery]:
         """What there is room for; a reader that has not come for so long gives up what it had."""
@@ -50,18 +49,12 @@ class SharedQueue(MemoryEventQueue):
         self._seen[reader] = now
         for queue in self._queues.values():
             for tag in list(queue.in_flight):
-                seen = self._let_go.get(tag, self._seen[self._holds[tag]])
-                if now - seen > _SILENT_SECONDS:
-                    self._let_go.pop(tag, None)
+                if now - self._seen[self._holds[tag]] > _SILENT_SECONDS:
                     queue.ready[tag] = queue.in_flight.pop(tag)._replace(redelivered=True)
         self._move_due()
         found = self._take(room)
         self._holds.update((delivery.tag, reader) for delivery in found)
         return found
-
-    def let_go(self, tags: Sequence[str]) -> None:
-        """Their reader could not store their end, and keeps them alive no longer."""
-        self._let_go.update(dict.fromkeys(tags, self._clock.monotonic()))
 
     @property
     def left(self) -> int:
@@ -107,19 +100,19 @@ class QueueView:
             await self._node.clock.sleep(_POLL_SECONDS)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        await self._end(deliveries)
+        await self._outage_over()
         await self._queue.ack(deliveries)
 
     async def replace(self, delivery: Delivery, items: Sequence[Item]) -> None:
-        await self._end([delivery])
+        await self._outage_over()
         await self._queue.replace(delivery, items)
 
-    async def _end(self, deliveries: Sequence[Delivery]) -> None:
-        try:
-            await self._there()
-        except EventQueueUnavailable:
-            self._queue.let_go([delivery.tag for delivery in deliveries])
-            raise
+    async def _outage_over(self) -> None:
+        while True:
+            try:
+                return await self._there()
+            except EventQueueUnavailable:
+                await self._node.clock.sleep(_POLL_SECONDS)
 
     def wake(self) -> None:
         self._woken.set()

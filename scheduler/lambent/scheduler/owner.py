@@ -8,9 +8,7 @@ own monotonic seconds. Rules: docs/leases.md.
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
-from lambent.kernel.arn import LATEST
 from lambent.kernel.leases import (
     FREED_SECONDS,
     LEASE_SECONDS,
@@ -32,6 +30,7 @@ from lambent.kernel.models import VersionKey
 from lambent.scheduler.counts import ACCOUNT_FULL, ON_DEMAND, Counts
 from lambent.scheduler.lease_index import Asked, LeaseIndex, OwnedLease, adopted
 from lambent.scheduler.lease_news import HolderNews
+from lambent.scheduler.lease_versions import Versions
 from lambent.scheduler.nodes import Nodes, Wish
 
 # An executor that has not said within so long that it opened a lease is passed over.
@@ -47,19 +46,10 @@ _SQUEEZE_SECONDS = 0.1
 _DENIED_SECONDS = 1.5
 _DENIED_KEPT_SECONDS = 3.0
 _REGROW_SECONDS = 0.25
-_DELETED_KEPT_SECONDS = 60.0
 _PRUNE_SECONDS = 10.0
 _NEVER = float("-inf")
 
 Request = Open | Resize | Close
-
-
-@dataclass(slots=True)
-class _Newest:
-    """The generation of $LATEST that runs now, by uid; None: the function is deleted, `since` then."""
-
-    generation: int | None
-    since: float = 0.0
 
 
 class ShardOwner:
@@ -96,12 +86,11 @@ class ShardOwner:
         self._leases = LeaseIndex()
         self._reclaims: dict[str, dict[str, float]] = {}  # by uid: leases asked for idle slots, and when
         self._asks: dict[str, deque[Asked]] = {}
-        self._newest: dict[str, _Newest] = {}
+        self._versions = Versions()
         self._configured: set[str] = set()
         self._growing = False
         self._denied_since = self._denied_last = _NEVER
         self._squeezed = _NEVER
-        self._superseding: list[tuple[str, Callable[[bool], None]]] = []
         self._numbers = itertools.count(1)
         self._news = HolderNews()
         self._prune_at = now + _PRUNE_SECONDS
@@ -160,11 +149,9 @@ class ShardOwner:
         self, uid: str, *, reserved: int | None, provisioned: Mapping[str, int], generation: int, now: float
     ) -> None:
         """A function's limits, and the generation of $LATEST that runs, as the store has them."""
-        known = self._newest.get(uid)
-        if known is not None and known.generation is None:
+        if self._versions.deleted(uid):
             return
-        if known is None or generation > (known.generation or 0):
-            self._newest[uid] = _Newest(generation)
+        if self._versions.rise(uid, generation):
             self._close_outdated(uid, now)
         self._configured.add(uid)
         if self.counts.configure(uid, reserved=reserved, provisioned=provisioned):
@@ -176,9 +163,7 @@ class ShardOwner:
 
     def behind(self, key: VersionKey) -> bool:
         """Whether the version is newer than what is known to run."""
-        newest = self._newest.get(key.uid)
-        known = None if newest is None else newest.generation
-        return known is not None and key.version == LATEST and key.generation > known
+        return self._versions.behind(key)
 
     def changed(self, name: str) -> None:
         """Something of a function has changed: each holder hears of it at its next renewal."""
@@ -187,39 +172,28 @@ class ShardOwner:
     def supersede(self, uid: str, generation: int | None, done: Callable[[bool], None], now: float) -> None:
         """Nothing of $LATEST before `generation` starts any more (None: nothing of the function at all);
         `done(True)` is called once that is certain, `done(False)` if it never will be by this owner."""
-        known = self._newest.get(uid)
         if generation is None:
-            self._newest[uid] = _Newest(None, now)
+            self._versions.delete(uid, now)
             self.counts.forget(uid)
             self._news.forget(uid)
-        elif known is None or (known.generation is not None and known.generation < generation):
-            self._newest[uid] = _Newest(generation)  # an earlier update's word may come after a later one's
-        self._superseding.append((uid, done))
+        else:
+            self._versions.rise(uid, generation)
+        self._versions.wait(uid, done)
         self._close_outdated(uid, now)
         self._check_superseded(uid)
 
     def _close_outdated(self, uid: str, now: float) -> None:
         for lease in self._leases.of(uid):
-            if self._outdated(lease.key) and not lease.closing:
+            if self._versions.outdated(lease.key) and not lease.closing:
                 self._close(lease, now)
 
     def _check_superseded(self, uid: str) -> None:
         """An executor that was not heard yet may have leases that nobody knows of."""
-        if not any(uid == each for each, _ in self._superseding) or not self.ready:
+        if not self.ready or uid not in self._versions.waited_for:
             return
-        if any(self._outdated(lease.key) and not lease.closed for lease in self._leases.of(uid)):
-            return
-        for entry in [each for each in self._superseding if each[0] == uid]:
-            self._superseding.remove(entry)
-            entry[1](True)
-
-    def _outdated(self, key: VersionKey) -> bool:
-        newest = self._newest.get(key.uid)
-        if newest is None:
-            return False
-        if newest.generation is None:
-            return True
-        return key.version == LATEST and key.generation < newest.generation
+        outdated = self._versions.outdated
+        if not any(outdated(lease.key) and not lease.closed for lease in self._leases.of(uid)):
+            self._versions.certain(uid, True)
 
     # ---- what executors say ---------------------------------------------------------------------------
 
@@ -269,7 +243,7 @@ class ShardOwner:
                 self._became_ready(now)
 
     def _became_ready(self, now: float) -> None:
-        for uid in dict.fromkeys(uid for uid, _ in self._superseding):
+        for uid in self._versions.waited_for:
             self._check_superseded(uid)
         self._serve_all(now)
 
@@ -379,12 +353,7 @@ class ShardOwner:
     def _prune(self, now: float) -> None:
         self._prune_at = now + _PRUNE_SECONDS
         self._news.prune(now)
-        for uid, newest in list(self._newest.items()):
-            over = newest.generation is None and now - newest.since > _DELETED_KEPT_SECONDS
-            if over and not self._leases.of(uid):
-                # An ask for it that comes now finds no function in the store.
-                del self._newest[uid]
-                self._configured.discard(uid)
+        self._configured.difference_update(self._versions.prune(now, self._leases.of))
 
     def lost(self, executor: str) -> None:
         """Its stream broke: what was asked of it may never have come, which its next beat tells."""
@@ -398,9 +367,7 @@ class ShardOwner:
             for asked in queue:
                 asked.done(Refused(MOVED))
         self._asks.clear()
-        for _, done in self._superseding:
-            done(False)
-        self._superseding.clear()
+        self._versions.certain(None, False)
         for lease in self._leases.all.values():
             if lease.asked is not None:
                 asked, lease.asked = lease.asked, None
@@ -446,7 +413,7 @@ class ShardOwner:
             asked = queue.popleft()
             if now >= self._valid_until():
                 reply: Reply | None = Refused(MOVED)
-            elif self._outdated(asked.ask.key):
+            elif self._versions.outdated(asked.ask.key):
                 reply = Refused(STALE)
             elif not self.ready:
                 reply = None
@@ -574,9 +541,8 @@ class ShardOwner:
             need -= max(0, min(share, lease.slots - lease.running))
 
     def _pooled(self, uid: str) -> bool:
-        newest = self._newest.get(uid)
-        deleted = newest is not None and newest.generation is None  # nothing is kept of those
-        return deleted or self.counts.of(uid).reserved is None
+        # Nothing is kept of those that are deleted.
+        return self._versions.deleted(uid) or self.counts.of(uid).reserved is None
 
     def _reclaiming(self, uid: str, now: float) -> bool:
         since = self._reclaims.get(uid)
