@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--executors", type=int, default=300)
     parser.add_argument("--rate", type=float, default=5000.0, help="invocations a second, in virtual time")
     parser.add_argument("--fault-every", type=float, default=2.0, help="seconds, in virtual time")
+    parser.add_argument("--events", type=float, default=0.02, help="the share that is asynchronous")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     bad = 0
@@ -27,6 +28,7 @@ def main() -> int:
             executors=given.executors,
             rate=given.rate,
             fault_every=given.fault_every,
+            events=given.events,
         )
         print(outcome.text(time.monotonic() - began), flush=True)
         bad += bool(outcome.problems)

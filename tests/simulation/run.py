@@ -63,6 +63,7 @@ def simulate(
     executors: int,
     rate: float,
     fault_every: float,
+    events: float = 0.2,
     shape: Shape | None = None,
 ) -> Outcome:
     """A cluster under load and faults, then at rest, then asked once more for every function."""
@@ -75,7 +76,7 @@ def simulate(
             functions=50,
             rate=rate,
             limit=1000,
-            events=0.2,
+            events=events,
         )
         cluster = Cluster(seed, made)
         await cluster.start()
