@@ -1,5 +1,5 @@
 # The only commands to learn.
-.PHONY: help install demo up test check bench chaos proto
+.PHONY: help install demo up test check bench chaos simulate proto
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -32,3 +32,6 @@ proto: install  ## make the Python stubs of proto/ again
 
 chaos: install  ## kill everything at random under load: no accepted event may be lost (SECONDS=of each place)
 	@PYTHONPATH=tests .venv/bin/python -m chaos $(if $(SECONDS),--seconds $(SECONDS))
+
+simulate: install  ## a million invocations on 300 executors under every fault, in virtual time (SEED=, RUNS=)
+	@PYTHONPATH=tests PYTHONHASHSEED=0 .venv/bin/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))

@@ -1,6 +1,7 @@
 """`python -m simulation`: the long form. Prints what ran and what was broken; exit code 1 if anything was."""
 
 import argparse
+import logging
 import sys
 import time
 
@@ -12,10 +13,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1, help="so many seeds, from --seed on")
     parser.add_argument("--invocations", type=int, default=1_000_000)
-    parser.add_argument("--executors", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=2000.0, help="invocations a second, in virtual time")
-    parser.add_argument("--fault-every", type=float, default=5.0, help="seconds, in virtual time")
+    parser.add_argument("--executors", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=5000.0, help="invocations a second, in virtual time")
+    parser.add_argument("--fault-every", type=float, default=2.0, help="seconds, in virtual time")
+    parser.add_argument("--events", type=float, default=0.02, help="the share that is asynchronous")
     given = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     bad = 0
     for seed in range(given.seed, given.seed + given.runs):
         began = time.monotonic()
@@ -25,6 +28,7 @@ def main() -> int:
             executors=given.executors,
             rate=given.rate,
             fault_every=given.fault_every,
+            events=given.events,
         )
         print(outcome.text(time.monotonic() - began), flush=True)
         bad += bool(outcome.problems)

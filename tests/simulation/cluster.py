@@ -12,8 +12,9 @@ from samples import function
 
 from lambent.kernel.errors import LambdaError, TooManyRequestsException
 from lambent.kernel.leases import shard_of
-from lambent.kernel.models import Function, State, UpdateStatus
+from lambent.kernel.models import Event, Function, State, UpdateStatus
 from lambent.kernel.tasks import Tasks
+from simulation.events import LaneReader, QueueView, SharedQueue
 from simulation.network import Network, Node
 from simulation.parts import SHARDS, Executor, Gateway, Redis, Scheduler
 from simulation.truth import Truth
@@ -22,7 +23,8 @@ from simulation.truth import Truth
 @dataclass(frozen=True)
 class Shape:
     """How large, and how much. `reserved`: slots of the first functions, by their index; `rate`: invocations a
-    second in all; `seconds`: how long one takes, drawn evenly up to twice as much."""
+    second in all; `seconds`: how long one takes, drawn evenly up to twice as much; `events`: the share of them
+    that is asynchronous."""
 
     gateways: int = 4
     schedulers: int = 2
@@ -33,6 +35,7 @@ class Shape:
     rate: float = 200.0
     seconds: float = 0.05
     memory_mb: int = 8192
+    events: float = 0.0
 
 
 class Cluster:
@@ -44,6 +47,7 @@ class Cluster:
         self.world = Node("world")
         self.network = Network(self.draw)
         self.redis = Redis(self.world.clock, shape.limit)
+        self.queue = SharedQueue(self.redis, self.world.clock)
         self.functions: list[Function] = []
         self.truth = Truth({}, shape.limit - sum(shape.reserved.values()))
         self.schedulers: dict[str, Scheduler] = {}
@@ -52,8 +56,9 @@ class Cluster:
         self.tasks = Tasks("world")
         self.results: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.longest = 0.0
+        """Seconds that an invocation that ran to its end took beyond its run."""
         self._numbers = itertools.count(1)
-        self._asked = 0
 
     async def start(self) -> None:
         await self.redis.blocks.set_limit(self.shape.limit)
@@ -81,6 +86,8 @@ class Cluster:
     def add_scheduler(self) -> Scheduler:
         name = f"scheduler-{next(self._numbers)}"
         made = self.schedulers[name] = Scheduler(name, self.network, self.redis)
+        if self.shape.events:
+            LaneReader(made, self.network, self.redis, self.queue, self.schedulers, self.executors)
         return made
 
     def add_executor(self) -> Executor:
@@ -103,11 +110,14 @@ class Cluster:
         return gateway.node.tasks.once("invoke", self._invoke(gateway, name, seconds))
 
     async def _invoke(self, gateway: Gateway, name: str, seconds: float) -> str:
+        began = asyncio.get_running_loop().time()
         try:
             await gateway.invoke(name, seconds)
             result = "ok"
+            self.longest = max(self.longest, asyncio.get_running_loop().time() - began - seconds)
         except TooManyRequestsException as refusal:
             result = refusal.reason
+            self.truth.refused(f"uid-{name}", asyncio.get_running_loop().time())
         except LambdaError as failure:
             result = failure.message
         except asyncio.CancelledError:
@@ -123,7 +133,24 @@ class Cluster:
             gateway = self.draw.choice([g for g in self.gateways.values() if not g.node.paused])
             # A few functions get most of it.
             index = min(int(self.draw.expovariate(4 / self.shape.functions)), self.shape.functions - 1)
-            self.invoke(gateway, f"f{index}", self.draw.random() * 2 * self.shape.seconds)
+            seconds = self.draw.random() * 2 * self.shape.seconds
+            if self.shape.events and self.draw.random() < self.shape.events:
+                gateway.node.tasks.once("publish", self._publish(gateway, self.functions[index], seconds))
+            else:
+                self.invoke(gateway, f"f{index}", seconds)
+
+    async def _publish(self, gateway: Gateway, function: Function, seconds: float) -> None:
+        event = Event(
+            f"event-{next(self._numbers)}",
+            function.uid,
+            function.name,
+            str(seconds).encode(),
+            gateway.node.clock.now(),
+        )
+        try:
+            await QueueView(self.queue, gateway.node).publish(event)
+        except LambdaError:
+            self.results["event not accepted"] += 1  # and the client knows
 
     # ---- faults ---------------------------------------------------------------------------------------
 
@@ -182,7 +209,7 @@ class Cluster:
         victim.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
         if victim.node.alive:
-            victim.node.resume()
+            self.resume(victim.node)
         elif victim.node.name in self.executors:
             del self.executors[victim.node.name]
             self.add_executor()
@@ -191,7 +218,7 @@ class Cluster:
         victim = self.draw.choice(list(self.schedulers.values()))
         victim.node.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
-        victim.node.resume()
+        self.resume(victim.node)
 
     async def pause_gateway(self) -> None:
         victim = self.draw.choice(list(self.gateways.values()))
@@ -199,7 +226,10 @@ class Cluster:
             return
         victim.node.pause()
         await asyncio.sleep(self.draw.uniform(0.5, 25.0))
-        victim.node.resume()
+        self.resume(victim.node)
+
+    def resume(self, node: Node) -> None:
+        node.resume(messages_first=self.draw.random() < 0.5)
 
     async def part(self) -> None:
         nodes = [
@@ -257,23 +287,41 @@ class Cluster:
         await victim.drain()
         self.executors.pop(victim.node.name, None)
 
+    def owner_of(self, uid: str) -> Scheduler:
+        """The one scheduler that owns a function's shard."""
+        (found,) = self.owners_of(uid)
+        return found
+
+    def owners_of(self, uid: str) -> list[Scheduler]:
+        """Schedulers that believe so: a paused one may."""
+        shard = shard_of(uid, SHARDS)
+        return [each for each in self.schedulers.values() if shard in each.service.owned]
+
     # ---- the end --------------------------------------------------------------------------------------
 
     async def settle(self, seconds: float = 60.0) -> None:
         """All faults end, and everything has its time."""
         await self.tasks.drain(60.0)
         self.redis.down = False
-        for pair in list(self.network.cut):
-            self.network.heal(*(Node(name) for name in pair))
+        for one, other in sorted(sorted(pair) for pair in self.network.cut):
+            self.network.heal(Node(one), Node(other))
         for group in (self.gateways, self.schedulers, self.executors):
             for each in group.values():
                 if each.node.paused:
                     each.node.resume()
         await asyncio.sleep(seconds)
 
+    async def events_end(self, seconds: float = 1800.0) -> None:
+        """Waits until the queue is empty; a lane that was throttled often pauses for minutes."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self.queue.left and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(1.0)
+
     def left_over(self) -> list[str]:
         """What is still counted though nothing runs."""
-        found = [f"{uid} runs" for uid, count in self.truth.running.items() if count]
+        found = [f"event {each} is lost" for each in sorted(self.queue.lost())]
+        found += [f"{self.queue.left} events have not ended"] if self.queue.left else []
+        found += [f"{uid} runs" for uid, count in self.truth.running.items() if count]
         for name, scheduler in self.schedulers.items():
             for shard, owner in scheduler.service.owned.items():
                 found += [

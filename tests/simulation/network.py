@@ -2,6 +2,7 @@
 partition, or lost with the one who was to get it."""
 
 import asyncio
+import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
@@ -10,6 +11,7 @@ from lambent.kernel.errors import ServiceException
 from lambent.kernel.tasks import Tasks
 
 _T = TypeVar("_T")
+_APART = 1e-7
 
 
 class Node:
@@ -31,9 +33,13 @@ class Node:
     def pause(self) -> None:
         self._paused = True
 
-    def resume(self) -> None:
-        """Its timers first, then what has come: both at once, as far as it can tell."""
+    def resume(self, *, messages_first: bool = False) -> None:
+        """Its timers and what has come, both at once as far as it can tell: in either order."""
         self._paused = False
+        if messages_first:
+            backlog, self._backlog = self._backlog, []
+            for work in backlog:
+                self.do(work)
         waiting, self._resumed = self._resumed, []
         for future in waiting:
             if not future.done():
@@ -100,13 +106,21 @@ class Network:
         if frozenset(way) in self.cut:
             self._held.setdefault(way, []).append(lambda: target.do(work))
             return
-        loop = asyncio.get_running_loop()
         delay = self.draw.random() * 2 * self.delay
         if self.draw.random() < 0.001:
             delay *= 100
-        at = max(loop.time() + delay, self._last.get(way, 0.0))
+        self._at(way, delay, functools.partial(target.do, work))
+
+    def _at(self, way: tuple[str, str], delay: float, work: Callable[[], None]) -> None:
+        """After all that was sent before on this way: timers of the same moment fire in any order."""
+        loop = asyncio.get_running_loop()
+        at = max(loop.time() + delay, self._last.get(way, 0.0) + _APART)
         self._last[way] = at
-        loop.call_at(at, target.do, work)
+        loop.call_at(at, work)
+
+    def is_cut(self, one: Node, other: Node) -> bool:
+        """Whether nothing passes between them now."""
+        return frozenset((one.name, other.name)) in self.cut
 
     def part(self, one: Node, other: Node) -> None:
         """Nothing passes between them any more; it waits."""
@@ -115,11 +129,9 @@ class Network:
     def heal(self, one: Node, other: Node) -> None:
         """What has waited comes now, late."""
         self.cut.discard(frozenset((one.name, other.name)))
-        loop = asyncio.get_running_loop()
         for way in ((one.name, other.name), (other.name, one.name)):
             for work in self._held.pop(way, []):
-                self._last[way] = loop.time()
-                loop.call_soon(work)
+                self._at(way, 0.0, work)
 
     async def call(
         self, source: Node, target: Node | None, work: Callable[[], Awaitable[_T]], seconds: float = 5.0

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from lambent.executor.joining import Joining, Stream
 from lambent.kernel.errors import LambdaError, NotStarted, ServiceException
-from lambent.kernel.holder import LeaseHolder
+from lambent.kernel.holder import WAIT_SECONDS, LeaseHolder
 from lambent.kernel.leases import (
     MOVED,
-    SILENT_SECONDS,
     Ask,
     Beat,
     FromExecutor,
@@ -26,6 +25,7 @@ from lambent.kernel.ports import Lease
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.memory_cluster import MemoryAccountBlocks, MemoryMembers, MemoryShardLocks
 from lambent.scheduler.lease_service import LeaseService, LeaseServiceConfig
+from lambent.scheduler.owner import ASK_SECONDS
 from lambent.scheduler.shards import ShardKeeper
 from simulation.network import Network, Node, Pipe, void
 from simulation.truth import Truth
@@ -46,6 +46,16 @@ class Redis:
         self.store = MemoryStore()
         self.down = False
         self.limit = limit
+        self._clock = clock
+        self._found: tuple[float, Mapping[str, str]] = (float("-inf"), {})
+
+    async def schedulers(self) -> Mapping[str, str]:
+        """{scheduler: address} of those that live; of the last tenth of a second, for hundreds ask."""
+        now = self._clock.monotonic()
+        if now - self._found[0] > 0.1:
+            listed = await self.members.list("scheduler")
+            self._found = now, {m.id: m.addresses["at"] for m in listed if m.live}
+        return self._found[1]
 
 
 class View:
@@ -59,25 +69,27 @@ class View:
 
         @functools.wraps(method)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await self._node.clock.sleep(0.0005)
-            if self._redis.down:
+            down = self._redis.down
+            result = None if down else await method(*args, **kwargs)
+            await self._node.clock.sleep(0.001)
+            if down:
                 raise ServiceException("Redis does not answer.")
-            result = await method(*args, **kwargs)
-            await self._node.clock.sleep(0.0005)
+            if self._redis.down:
+                raise ServiceException("Redis has done it, and its answer is lost.")
             return result
 
         return call
 
 
 async def register(node: Node, redis: Redis, role: str) -> None:
-    """Says each second that it lives."""
+    """Says that it lives, now and then."""
     members = View(redis, node, redis.members)
     while True:
         try:
             await members.register(Member(node.name, role, {"at": node.name}), _MEMBER_TTL)
         except LambdaError:
             pass
-        await node.clock.sleep(1.0)
+        await node.clock.sleep(2.0 if role == "executor" else 1.0)
 
 
 class Scheduler:
@@ -173,14 +185,10 @@ class Executor:
         self._warm: dict[VersionKey, int] = {}
         self._streams: dict[str, _Stream] = {}
         self.pending: dict[asyncio.Future[Exception | None], Callable[[Exception | None], None]] = {}
-        members = View(redis, node, redis.members)
-
-        async def found() -> Mapping[str, str]:
-            return {m.id: m.addresses["at"] for m in await members.list("scheduler") if m.live}
-
+        seen = View(redis, node, redis)
         self.joining = Joining(
             connect=self._connect,
-            schedulers=found,
+            schedulers=seen.schedulers,
             facts=self._facts,
             end=self._end_lease,
             clock=node.clock,
@@ -225,7 +233,7 @@ class Executor:
         """The function is over, whether or not the executor can see it."""
         if not run.over:
             run.over = True
-            self._truth.ends(run.key)
+            self._truth.ends(run.key, asyncio.get_running_loop().time())
             self.node.do(lambda: self._reported(run, None))
 
     def _reported(self, run: _Run, failure: Exception | None) -> None:
@@ -243,7 +251,7 @@ class Executor:
         for run in list(self._runs.get(lease, ())):
             if not run.over:
                 run.over = True
-                self._truth.ends(run.key)
+                self._truth.ends(run.key, asyncio.get_running_loop().time())
             self._reported(run, ServiceException("Ended: the owner of the shard is silent."))
 
     async def drain(self) -> None:
@@ -258,11 +266,20 @@ class Executor:
 
     def pause(self) -> None:
         self.node.pause()
-        asyncio.get_running_loop().call_later(SILENT_SECONDS, self._supervise)
+        self._supervise()
 
     def _supervise(self) -> None:
-        if self.node.paused and self.node.alive:
+        """Another process, which goes on: it has been told when everything must have ended."""
+        if not self.node.paused or not self.node.alive:
+            return
+        loop = asyncio.get_running_loop()
+        deadline = self.joining.gate.deadline()
+        if deadline is None:
+            deadline = loop.time() + 1.0
+        if deadline <= loop.time():
             self.kill()
+        else:
+            loop.call_at(deadline, self._supervise)
 
     def kill(self) -> None:
         """Everything ends at once."""
@@ -271,10 +288,48 @@ class Executor:
             for run in list(runs):
                 if not run.over:
                     run.over = True
-                    self._truth.ends(run.key)
+                    self._truth.ends(run.key, asyncio.get_running_loop().time())
         self._runs.clear()
         for answered in list(self.pending.values()):
             answered(ServiceException("The executor died."))
+
+
+async def run_at(
+    here: Node,
+    network: Network,
+    executors: Mapping[str, Executor],
+    lease: Lease,
+    key: VersionKey,
+    seconds: float,
+    *,
+    notices: float = 0.5,
+    ended: Callable[[], None] = lambda: None,
+) -> Exception | None:
+    """An invocation on the lease's executor, and how it failed. `notices`: how likely `here` notices that it is
+    cut off before the frame is on its way; `ended` is called at the executor when the function has."""
+    there = executors.get(lease.executor)
+    if there is None or not there.node.alive:
+        return NotStarted("unreachable")
+    if network.is_cut(here, there.node) and network.draw.random() < notices:
+        await here.clock.sleep(0.2)
+        return NotStarted("unreachable")
+    answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def answered(failure: Exception | None) -> None:
+        if not answer.done():
+            answer.set_result(failure)
+
+    def done(failure: Exception | None) -> None:
+        if failure is None:
+            ended()
+        network.send(there.node, here, lambda: answered(failure))
+
+    there.pending[answer] = answered
+    network.send(here, there.node, lambda: there.invoke(lease, key, seconds, done))
+    try:
+        return await answer
+    finally:
+        there.pending.pop(answer, None)
 
 
 class Link:
@@ -307,7 +362,9 @@ class Link:
         return Refused(MOVED)
 
     async def _asked(self, there: Scheduler, shard: int, ask: Ask) -> Reply:
-        return await self._network.call(self._node, there.node, lambda: there.service.ask(shard, ask), 25.0)
+        return await self._network.call(
+            self._node, there.node, lambda: there.service.ask(shard, ask), ASK_SECONDS + 2.0
+        )
 
     async def renew(self, holder: str, held: Mapping[int, Mapping[str, Held]]) -> Mapping[int, Renewed]:
         answers: dict[int, Renewed] = {}
@@ -351,6 +408,8 @@ class Gateway:
         self._network, self._truth, self._executors = network, truth, executors
         self._store = View(redis, node, redis.store)
         self._cache: dict[str, Function] = {}
+        self.notices = 0.5
+        """How likely it is to notice that it is cut off from an executor before a frame is on its way."""
         self.link = Link(node, network, redis, schedulers)
         self.holder = LeaseHolder(
             name,
@@ -371,6 +430,7 @@ class Gateway:
 
     async def invoke(self, name: str, seconds: float) -> None:
         """Raises LambdaError, as a client would see it."""
+        last = self.node.clock.monotonic() + WAIT_SECONDS
         while True:
             function = self._cache.get(name)
             if function is None:
@@ -382,36 +442,24 @@ class Gateway:
             except NotStarted:
                 self._cache.pop(name, None)
                 continue
-            failure = await self._run(lease, target.key, seconds)
+            failure = await run_at(
+                self.node,
+                self._network,
+                self._executors,
+                lease,
+                target.key,
+                seconds,
+                notices=self.notices,
+            )
             if isinstance(failure, NotStarted):
                 self.holder.not_taken(lease, failure.reason)
-                if failure.reason == "unreachable":
-                    await self.node.clock.sleep(0.05)
+                if self.node.clock.monotonic() >= last:
+                    raise ServiceException("No executor can be reached.")
                 continue
             self.holder.release(lease)
             if failure is not None:
                 raise failure
             return
-
-    async def _run(self, lease: Lease, key: VersionKey, seconds: float) -> Exception | None:
-        there = self._executors.get(lease.executor)
-        if there is None or not there.node.alive:
-            return NotStarted("unreachable")
-        answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-        def answered(failure: Exception | None) -> None:
-            if not answer.done():
-                answer.set_result(failure)
-
-        def done(failure: Exception | None) -> None:
-            self._network.send(there.node, self.node, lambda: answered(failure))
-
-        there.pending[answer] = answered
-        self._network.send(self.node, there.node, lambda: there.invoke(lease, key, seconds, done))
-        try:
-            return await answer
-        finally:
-            there.pending.pop(answer, None)
 
     def kill(self) -> None:
         self.node.kill()

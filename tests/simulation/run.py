@@ -44,11 +44,13 @@ class Outcome:
             f"{cluster.network.sent} messages, {self.virtual:.0f} s in {took:.1f} s",
             "  faults: " + ", ".join(f"{count} {name}" for name, count in sorted(cluster.faults.items())),
             "  answers: " + ", ".join(f"{count} {name}" for name, count in cluster.results.most_common()),
+            f"  events: {len(cluster.queue.accepted)} accepted, {len(cluster.queue.ran)} ran, "
+            f"{cluster.queue.ran.total() - len(cluster.queue.ran)} times again",
             "  most at once: "
             + ", ".join(
                 f"{uid} {cluster.truth.peaks[uid]} of {limit}" for uid, limit in cluster.truth.limits.items()
             )
-            + f", pool {cluster.truth.pool_peak} of {cluster.truth.pool}",
+            + f", pool {cluster.truth.pool_peak} of {cluster.truth.pool}; {cluster.truth.early} refused early",
         ]
         lines += [f"  PROBLEM {each}" for each in self.problems[:20]]
         return "\n".join(lines)
@@ -61,13 +63,20 @@ def simulate(
     executors: int,
     rate: float,
     fault_every: float,
+    events: float = 0.2,
     shape: Shape | None = None,
 ) -> Outcome:
     """A cluster under load and faults, then at rest, then asked once more for every function."""
 
     async def work() -> Outcome:
         made = shape or Shape(
-            gateways=4, schedulers=3, executors=executors, functions=50, rate=rate, limit=1000
+            gateways=4,
+            schedulers=3,
+            executors=executors,
+            functions=50,
+            rate=rate,
+            limit=1000,
+            events=events,
         )
         cluster = Cluster(seed, made)
         await cluster.start()
@@ -75,6 +84,8 @@ def simulate(
         if fault_every:
             cluster.tasks.forever("trouble", cluster.trouble(fault_every))
         await cluster.load(invocations)
+        await cluster.settle(0.0)
+        await cluster.events_end()
         await cluster.settle()
         problems = cluster.truth.violations + cluster.left_over()
         gateway = next(iter(cluster.gateways.values()))

@@ -41,6 +41,7 @@ from lambent.kernel.store.usage import RedisUsageLedger
 # Where functions find the API, inside their own network.
 _INSIDE = "http://127.0.0.1:9000"
 _REPLACES = "executor.id"
+_SECOND_CHANCE_SECONDS = 1.5
 _ADVICE = 200  # characters; all that a member says is bounded
 
 
@@ -150,7 +151,7 @@ class _Parts:
         if missing and settings.isolation == "strict":
             listed = "\n  ".join(missing)
             raise Failed(f"LAMBENT_ISOLATION=strict, and this host can't enforce:\n  {listed}")
-        self._watchdog = Watchdog(SILENT_SECONDS, role.clock)
+        self._watchdog = Watchdog(SILENT_SECONDS, role.clock, self._may_be_silent)
         role.forever("watchdog", self._watchdog.run())
         await self._proxy.start(bind_unix(self._relay))
         port = await self._server.open(settings.internal_host, settings.internal_port)
@@ -164,6 +165,7 @@ class _Parts:
         metrics.build_info.labels(metadata.version("lambent")).set(1)
         await self.membership.start(role.tasks)
         role.forever("beats", self._joining.run())
+        role.forever("owners", self._watch_owners())
         role.forever("meeting", self._joining.run_meeting())
         role.tasks.once("usage", self._shipping.run())
 
@@ -199,6 +201,18 @@ class _Parts:
             "running": gate.running,
             "schedulers": sorted(gate.owners),
         }
+
+    def _may_be_silent(self) -> float:
+        """What an owner's silence ends is ended here; the watchdog ends all of it only if that did not work."""
+        deadline = self._joining.gate.deadline()
+        if deadline is None:
+            return SILENT_SECONDS
+        return deadline - self._role.clock.monotonic() + _SECOND_CHANCE_SECONDS
+
+    async def _watch_owners(self) -> None:
+        while True:
+            await self._role.clock.sleep(0.25)
+            self._joining.watch_owners()
 
     def _beat(self) -> Beat:
         return Beat(

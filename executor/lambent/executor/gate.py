@@ -2,7 +2,7 @@
 once than the lease has slots. It is the last word on limits, since frames can be late, holders can be paused
 and owners can be replaced; nothing here does I/O, so that a simulation can run it by the hundred.
 
-Rules: "Leases" in docs/leases.md. All times are this executor's own monotonic seconds.
+Rules: docs/leases.md. All times are this executor's own monotonic seconds.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class _Lease:
 
 @dataclass(slots=True)
 class _Seat:
-    """Who owns a shard. `heard`: when the last beat was sent that this owner answered."""
+    """Who owns a shard. `heard`: when the last beat was sent that an owner answered, this one or one before."""
 
     epoch: int
     owner: str
@@ -104,11 +104,15 @@ class Gate:
         """A scheduler's stream has begun anew: requests that were on the old one never come."""
         self._seen[owner] = 0
 
+    def parted(self, owner: str) -> None:
+        """The scheduler is gone."""
+        self._seen.pop(owner, None)
+
     def request(self, owner: str, request: Request, now: float) -> Done | None:
         """Does what a scheduler asks; None for a claim, which a beat answers."""
         self._seen[owner] = request.request
         if isinstance(request, Claim):
-            self._claim(owner, request, now)
+            self._claim(owner, request)
             return None
         seat = self._seats.get(request.shard)
         if seat is None or seat.epoch != request.epoch or seat.owner != owner:
@@ -126,11 +130,13 @@ class Gate:
             lease.slots = max(request.slots, lease.running)
         return Done(request.request, lease.id, lease.state())
 
-    def _claim(self, owner: str, claim: Claim, now: float) -> None:
+    def _claim(self, owner: str, claim: Claim) -> None:
         seat = self._seats.get(claim.shard)
         if seat is None or claim.epoch > seat.epoch:
-            # What runs is the new owner's from here on: it has as long to answer as any owner.
-            self._seats[claim.shard] = _Seat(claim.epoch, owner, now)
+            # A claim may have been on its way for long, while its sender counts from when it sent it: only the
+            # answer to a beat says that what runs here is known to the new owner.
+            heard = float("-inf") if seat is None else seat.heard
+            self._seats[claim.shard] = _Seat(claim.epoch, owner, heard)
 
     def _open(self, request: Open, now: float) -> Done:
         if self.draining:
@@ -180,6 +186,12 @@ class Gate:
                 if lease.running:
                     ended.append(lease.id)
         return ended
+
+    def deadline(self) -> float | None:
+        """When the first run must have ended unless an owner answers before; None: nothing runs. Whoever
+        watches over this process must end everything then, for it may be paused at that time."""
+        shards = {lease.shard for lease in self._leases.values() if lease.running}
+        return min(self._seats[shard].heard for shard in shards) + SILENT_SECONDS if shards else None
 
     def drain(self) -> None:
         """No more invocations: every lease is closed, and the next beats say so."""

@@ -1,7 +1,8 @@
 """An executor's side of leases: it joins every scheduler, says once a second what it has, does what the owners
 of shards ask, and ends runs whose owner has been silent for too long.
 
-It knows no wire format: `connect` gives a stream to a scheduler, in one process or over gRPC.
+It knows no wire format: `connect` gives a stream to a scheduler, in one process or over gRPC. Rules:
+docs/leases.md.
 """
 
 import asyncio
@@ -60,6 +61,11 @@ class _Link:
                     await stream.close()
             await clock.sleep(_RECONNECT_SECONDS[min(tries, len(_RECONNECT_SECONDS) - 1)])
             tries += 1
+
+    @property
+    def stands(self) -> bool:
+        """Whether there is a stream now."""
+        return self._stream is not None
 
     def _received(self, message: ToExecutor, now: float) -> None:
         gate = self._joining.gate
@@ -144,9 +150,11 @@ class Joining:
                 link = _Link(self, scheduler, address)
                 work = link.run(self._connect, self.clock)
                 self._links[scheduler] = link, self._tasks.once(f"scheduler {scheduler}", work)
-        for scheduler in [each for each in self._links if each not in found]:
+        # A stream that stands is a better proof of life than a list that may be behind an outage.
+        for scheduler in [id for id, (link, _) in self._links.items() if id not in found and not link.stands]:
             _, task = self._links.pop(scheduler)
             task.cancel()
+            self.gate.parted(scheduler)
 
     def request(self, scheduler: str, message: ToExecutor, now: float) -> Done | None:
         """Does what a scheduler asks."""

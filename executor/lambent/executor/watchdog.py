@@ -2,8 +2,8 @@
 for the executor cannot watch itself; it knows the executor by a descriptor of its process, which no other can
 get.
 
-It reads ticks from its standard input. When none came for so long the parent is killed, and its environments
-end with it; the end of the input is the executor's own end."""
+It reads from its standard input how long the executor may be silent. When no other word came by then it is
+killed, and its environments end with it; the end of the input is the executor's own end."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from lambent.kernel.ports import Clock
 
@@ -19,7 +20,7 @@ TICK_SECONDS = 0.5
 
 
 def watch(source: int, parent: int, seconds: float) -> bool:
-    """Until the input ends (False), or the parent had to be killed (True)."""
+    """Until the input ends (False), or the parent had to be killed (True). `seconds`: before the first word."""
     until = time.monotonic() + seconds
     while True:
         left = until - time.monotonic()
@@ -28,16 +29,20 @@ def watch(source: int, parent: int, seconds: float) -> bool:
             return True
         readable, _, _ = select.select([source], [], [], left)
         if readable:
-            if not os.read(source, 4096):
+            said = os.read(source, 4096)
+            if not said:
                 return False
-            until = time.monotonic() + seconds
+            # One byte a word: tenths of a second from now.
+            until = time.monotonic() + said[-1] / 10
 
 
 class Watchdog:
-    """The executor's side: run `run` under `Tasks.forever`."""
+    """The executor's side: run `run` under `Tasks.forever`. `left()`: for how long it may be silent from now,
+    in seconds; at most 25."""
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
+    def __init__(self, seconds: float, clock: Clock, left: Callable[[], float] | None = None) -> None:
         self._clock = clock
+        self._left = left or (lambda: seconds)
         self._closed = False
         command = [sys.executable, "-I", "-c", _START, str(seconds), str(os.getpid()), *sys.path]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -46,7 +51,8 @@ class Watchdog:
         """Ticks, for ever."""
         assert self._process.stdin is not None
         while not self._closed:
-            os.write(self._process.stdin.fileno(), b".")
+            tenths = min(250, max(1, int(self._left() * 10)))
+            os.write(self._process.stdin.fileno(), bytes([tenths]))
             await self._clock.sleep(TICK_SECONDS)
         await asyncio.get_running_loop().create_future()
 

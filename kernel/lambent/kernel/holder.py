@@ -2,7 +2,7 @@
 is asked, neither a scheduler nor Redis; when it has none it asks the owner of the function's shard, once for
 all who wait.
 
-Rules: "Leases" in docs/leases.md. It runs on the event loop only.
+Rules: docs/leases.md. It runs on the event loop only.
 """
 
 import asyncio
@@ -38,6 +38,11 @@ _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5)
 _MOST_AT_ONCE = 1000
 # A cache may be behind after an owner was not heard for so long.
 _BEHIND_SECONDS = 3.0
+# An executor that could not be reached from here is not asked for again for so long.
+_AVOID_SECONDS = 5.0
+_MOST_AVOIDED = 64
+# An answer that took so long was waited for at the other end already.
+_WAITED_SECONDS = 1.0
 _log = Log(__name__)
 
 
@@ -103,7 +108,7 @@ class LeaseHolder:
         clock: Clock,
         tasks: Tasks,
         stale: Callable[[str], None] = lambda name: None,
-        freed: Callable[[str], None] = lambda uid: None,
+        freed: Callable[[str], None] | None = None,
         throttled: Callable[[str, str], None] = lambda name, reason: None,
     ) -> None:
         self.name = name
@@ -117,6 +122,9 @@ class LeaseHolder:
         self._pools: dict[tuple[VersionKey, str], _Pool] = {}
         self._held: dict[str, _Held] = {}
         self._answered: dict[int, float] = {}
+        self._unreachable: dict[str, float] = {}  # executors, and when they were found to be
+        self._given_up: dict[int, dict[str, Held]] = {}  # by shard: leases that are to be given back
+        self._refused: dict[int, dict[str, None]] = {}  # by shard: uids that wait to hear of free slots
 
     # ---- slots ----------------------------------------------------------------------------------------
 
@@ -168,7 +176,10 @@ class LeaseHolder:
 
     def not_taken(self, lease: Lease, reason: str) -> None:
         """The executor refused an invocation under the lease, for a reason of NotStarted: what is held of it is
-        not what was thought. In the place of `release`."""
+        not what was thought. In the place of `release`. For 5 s no slots on an executor that was "unreachable"
+        are asked for, so that trying again leads elsewhere or waits."""
+        if reason == "unreachable":
+            self._unreachable[lease.executor] = self._clock.monotonic()
         held = self._held.get(lease.id)
         if held is None:
             return
@@ -176,7 +187,16 @@ class LeaseHolder:
         if reason == "full":
             held.slots = min(held.slots, held.running)
         elif not held.dropped or held.running <= 0:
+            if not held.dropped:
+                self._given_up.setdefault(held.shard, {})[held.id] = Held(held.running, held.slots)
             self._drop(held)
+            self._forget_if_empty(held.pool)
+
+    def _avoided(self, now: float) -> tuple[str, ...]:
+        for executor, since in list(self._unreachable.items()):
+            if now - since >= _AVOID_SECONDS:
+                del self._unreachable[executor]
+        return tuple(self._unreachable)[-_MOST_AVOIDED:]
 
     def _offer(self, held: _Held) -> None:
         """Its free slots to those who wait, else it is listed."""
@@ -216,6 +236,7 @@ class LeaseHolder:
         tries = 0
         try:
             while self._trim(pool):
+                sent = self._clock.monotonic()
                 want = min(len(pool.waiting), _MOST_AT_ONCE)
                 asked = list(pool.waiting)[:want]
                 ask = Ask(
@@ -226,8 +247,8 @@ class LeaseHolder:
                     target.memory_size,
                     target.archive.digest,
                     want,
+                    self._avoided(sent),
                 )
-                sent = self._clock.monotonic()
                 try:
                     reply = await self._link.ask(pool.shard, ask)
                 except LambdaError as failure:
@@ -238,11 +259,12 @@ class LeaseHolder:
                     self._add(pool, reply, sent)
                     self._hand_out(pool)
                 elif reply.reason in (MOVED, NO_EXECUTOR):
-                    await self._clock.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
+                    waited = self._clock.monotonic() - sent >= _WAITED_SECONDS
+                    await self._clock.sleep(_RETRY_SECONDS[0 if waited else min(tries, 3)])
                     tries += 1
                     self._give_up(pool, reply.reason)
                 else:
-                    self._refuse(target.name, asked, reply.reason)
+                    self._refuse(pool, target.name, asked, reply.reason)
         finally:
             pool.asking = False
             for waiter in pool.waiting:  # only after a defect, or at the stop
@@ -265,7 +287,9 @@ class LeaseHolder:
             if not waiter.slot.done():
                 waiter.slot.set_exception(_nobody(reason))
 
-    def _refuse(self, name: str, asked: list[_Waiter], reason: str) -> None:
+    def _refuse(self, pool: _Pool, name: str, asked: list[_Waiter], reason: str) -> None:
+        if reason != STALE and self._freed is not None:
+            self._refused.setdefault(pool.shard, {})[pool.key.uid] = None
         for waiter in asked:
             if waiter.slot.done():
                 continue
@@ -281,7 +305,8 @@ class LeaseHolder:
             if held is None or held.dropped:
                 held = _Held(grant.lease, pool, pool.shard, grant.epoch, grant.executor, grant.bucket, 0.0)
                 self._held[held.id] = pool.leases[held.id] = held
-            held.slots += grant.added
+            # A renewal's answer may have come first, and have counted them already.
+            held.slots = max(held.slots, min(held.slots + grant.added, grant.slots))
             held.grants += 1
             held.until = max(held.until, sent + grant.seconds)
             if not held.listed:
@@ -290,7 +315,8 @@ class LeaseHolder:
 
     def _forget_if_empty(self, pool: _Pool) -> None:
         if not (pool.leases or pool.waiting or pool.asking):
-            self._pools.pop((pool.key, pool.bucket), None)
+            if self._pools.get((pool.key, pool.bucket)) is pool:
+                del self._pools[pool.key, pool.bucket]
 
     # ---- renewing -------------------------------------------------------------------------------------
 
@@ -313,6 +339,11 @@ class LeaseHolder:
                 each.slots -= idle
             held.setdefault(each.shard, {})[each.id] = Held(each.running, max(0, idle))
             grants[each.id] = each.grants
+        given_up, self._given_up = self._given_up, {}
+        for shard, leases in given_up.items():
+            held.setdefault(shard, {}).update(leases)
+        for shard in self._refused:
+            held.setdefault(shard, {})
         if not held:
             return
         sent = self._clock.monotonic()
@@ -320,13 +351,16 @@ class LeaseHolder:
         for shard, leases in held.items():
             answer = answers.get(shard)
             if answer is None:
-                self._not_answered(leases, sent)
+                self._not_answered(leases, self._clock.monotonic())
             else:
                 self._renewed(shard, leases, answer, sent, grants)
 
     def _renewed(
         self, shard: int, asked: Mapping[str, Held], answer: Renewed, sent: float, grants: Mapping[str, int]
     ) -> None:
+        freed = dict.fromkeys(answer.freed)
+        if sent - self._answered.get(shard, sent) > _BEHIND_SECONDS or answer.wait:
+            freed.update(self._refused.get(shard, {}))  # a new owner does not know who was refused
         if sent - self._answered.get(shard, sent) > _BEHIND_SECONDS:
             self._stale("*")
         self._answered[shard] = sent
@@ -348,7 +382,15 @@ class LeaseHolder:
             elif not answer.wait or held.until <= self._clock.monotonic():
                 self._drop(held)
             self._forget_if_empty(held.pool)
-        for uid in answer.freed:
+        for uid in freed:
+            self._tell_freed(shard, uid)
+
+    def _tell_freed(self, shard: int, uid: str) -> None:
+        refused = self._refused.get(shard, {})
+        refused.pop(uid, None)
+        if not refused:
+            self._refused.pop(shard, None)
+        if self._freed is not None:
             self._freed(uid)
 
     def _not_answered(self, leases: Mapping[str, Held], now: float) -> None:

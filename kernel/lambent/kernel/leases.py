@@ -161,7 +161,7 @@ ToExecutor = Claim | Answer | Open | Resize | Close | Keep
 
 class Ask(NamedTuple):
     """A holder asks for slots. `bucket`: a provisioned qualifier, or "on-demand"; `name` of the function, for
-    the store and for metrics; `digest` of its code."""
+    the store and for metrics; `digest` of its code; `avoid`: executors that the holder cannot reach now."""
 
     holder: str
     name: str
@@ -170,6 +170,7 @@ class Ask(NamedTuple):
     memory_mb: int
     digest: str
     want: int
+    avoid: tuple[str, ...] = ()
 
 
 class Granted(NamedTuple):

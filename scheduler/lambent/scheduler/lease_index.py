@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 
 from lambent.kernel.leases import Ask, Granted, LeaseState, Reply
 from lambent.kernel.models import VersionKey
+from lambent.scheduler.counts import ON_DEMAND
 
 # Leases of other functions that give idle slots back for one ask.
 _POOL_RECLAIMS = 64
+# What was in use when it was asked back is not asked back again at once: a function at its limit would send
+# each refused invocation round all its executors.
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -16,20 +20,20 @@ class Asked:
 
     ask: Ask
     done: Callable[[Reply], None]
+    since: float
     until: float
     bucket: str
     parts: int = 0
     granted: list[Granted] = field(default_factory=list)
-    reclaimed: bool = False
-    grown: bool = False
+    grown: float = float("-inf")
 
 
 @dataclass(slots=True, eq=False)
 class OwnedLease:
     """A lease as the owner counts it. `slots` are counted; `adding` of them are not confirmed yet, for `asked`.
-    `closed`: its executor has said so.
-    `request`: the number of the request that is not answered, 0: none; `since`: when it was sent. `gone`: a
-    function that this lease's slots were taken back for."""
+    `closed`: its executor has said so. `request`: the number of the request that is not answered, 0: none;
+    `since`: when it was sent. `wanted_by`: a function whose asks wait for its slots; `wanted_at`: when
+    they were last asked back."""
 
     id: str
     executor: str
@@ -48,6 +52,7 @@ class OwnedLease:
     adding: int = 0
     asked: Asked | None = None
     wanted_by: str | None = None
+    wanted_at: float = float("-inf")
 
     def idle(self) -> bool:
         """Whether slots may be asked back from it."""
@@ -105,32 +110,40 @@ class LeaseIndex:
                 slots[lease.executor] = slots.get(lease.executor, 0) + lease.slots
         return slots
 
-    def reclaimable(self, asked: Asked, others: Callable[[str], bool] | None) -> Iterable[OwnedLease]:
+    def reclaimable(
+        self, asked: Asked, others: Callable[[str], bool] | None, now: float
+    ) -> Iterable[OwnedLease]:
         """Leases that may have idle slots for an ask, the likeliest first: of its own function and bucket, then
-        those of functions for which `others` says yes (at most 64), if they are known to have some."""
+        those of functions for which `others` says yes (at most 64), if they are known to have some. What its
+        holder has of the version is in use, or it would not ask, but for what it cannot reach."""
         ask = asked.ask
         own = [
             lease
             for lease in self.of(ask.key.uid)
             if lease.idle()
             and lease.bucket == asked.bucket
-            and not (lease.holder == ask.holder and lease.key == ask.key)
+            and lease.wanted_at <= min(asked.since, now - _AGAIN_SECONDS)
+            and (lease.holder != ask.holder or lease.key != ask.key or lease.executor in ask.avoid)
         ]
         own.sort(key=lambda lease: lease.running - lease.slots)
         yield from own
-        if others is None:
-            return
-        rest = [
+        if others is not None:
+            rest = (lease for lease in self.with_idle(others) if lease.key.uid != ask.key.uid)
+            yield from (lease for lease in rest if lease.wanted_at <= asked.since)
+
+    def with_idle(self, which: Callable[[str], bool]) -> list[OwnedLease]:
+        """On-demand leases of the functions for which `which` says yes that are known to have idle slots, those
+        with the most first, at most 64."""
+        found = [
             lease
             for lease in self.all.values()
-            if lease.key.uid != ask.key.uid
+            if lease.slots > lease.running
+            and lease.bucket == ON_DEMAND
             and lease.idle()
-            and lease.bucket == asked.bucket
-            and lease.slots > lease.running
-            and others(lease.key.uid)
+            and which(lease.key.uid)
         ]
-        rest.sort(key=lambda lease: lease.running - lease.slots)
-        yield from rest[:_POOL_RECLAIMS]
+        found.sort(key=lambda lease: lease.running - lease.slots)
+        return found[:_POOL_RECLAIMS]
 
 
 def adopted(executor: str, state: LeaseState, until: float) -> OwnedLease | None:

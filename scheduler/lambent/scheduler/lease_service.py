@@ -1,6 +1,6 @@
 """What a scheduler does with the shards that it owns: holders ask it, executors join it, and the owners'
 decisions (`owner`) become messages. It knows no wire format, so that a simulation can join hundreds of
-executors to it in one process."""
+executors to it in one process. Rules: docs/leases.md."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from lambent.kernel.leases import (
     Claim,
     FromExecutor,
     Held,
+    LeaseState,
     Refused,
     Renewed,
     Reply,
@@ -25,7 +26,7 @@ from lambent.kernel.leases import (
     shard_of,
 )
 from lambent.kernel.log import Log
-from lambent.kernel.models import Function, Provisioned
+from lambent.kernel.models import Block, Function, Provisioned
 from lambent.kernel.ports import AccountBlocks, Clock, FunctionStore, Members
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.counts import Counts
@@ -37,15 +38,24 @@ _TICK_SECONDS = 0.25
 # A block is larger than what is used by so much, that not every ask needs Redis.
 _SPARE_SLOTS = 8
 _SPARE_SHARE = 0.1
+# Without any spare while the pool is used up.
+_TIGHT_SECONDS = 3.0
+_SWEEP_SECONDS = 5.0
 # Stands in for executors that nobody could name: the takeover waits its full time.
 _ANYBODY = "?"
 
 
 @dataclass(slots=True, eq=False)
 class _Shard:
+    """`wanted`: slots that the block should have free, None: nobody asks; `review`: whether it is time to look
+    at its size; `working`: either is under way; `tight_until`: till then the pool counts as used up."""
+
     owner: ShardOwner
-    wanted: int = 0
-    growing: bool = False
+    wanted: int | None = None
+    review: bool = False
+    working: bool = False
+    unsure: bool = False
+    tight_until: float = float("-inf")
 
 
 class Joined:
@@ -107,6 +117,8 @@ class LeaseService:
         self._tasks = tasks
         self._freed = freed
         self._shards: dict[int, _Shard] = {}
+        self._claiming: dict[int, int] = {}
+        self._began = clock.monotonic()
         self._joined: dict[str, Joined] = {}
         self._reading: dict[str, asyncio.Task[tuple[Function | None, LambdaError | None]]] = {}
         self.nodes = Nodes()
@@ -115,11 +127,18 @@ class LeaseService:
 
     async def claimed(self, shard: int, epoch: int) -> None:
         """This scheduler owns a shard from now on."""
+        self._claiming[shard] = epoch
         try:
-            executors = [m.id for m in await self._members.list("executor") if m.age <= FREED_SECONDS]
+            # Whatever its age: it may be out of Redis' reach alone. Those that are gone are swept.
+            executors = {member.id for member in await self._members.list("executor")}
         except LambdaError as failure:
             _log.warning("The executors are not known; a takeover waits for all.", why=failure.message)
-            executors = [_ANYBODY]
+            executors = {_ANYBODY}
+        if self._claiming.get(shard) != epoch:
+            return  # lost meanwhile, and perhaps claimed again
+        del self._claiming[shard]
+        now = self._clock.monotonic()
+        executors.update(node.id for node in self.nodes if now - node.heard < FREED_SECONDS)
         owner = ShardOwner(
             shard,
             epoch,
@@ -129,9 +148,12 @@ class LeaseService:
             send=self._request,
             grow=lambda slots: self._grow(shard, epoch, slots),
             valid_until=lambda: self._config.held_until(shard),
-            now=self._clock.monotonic(),
+            now=now,
             freed=self._freed,
         )
+        before = self._shards.get(shard)
+        if before is not None:
+            before.owner.close()
         self._shards[shard] = _Shard(owner)
         for joined in self._joined.values():
             self._claim(joined, owner)
@@ -140,6 +162,7 @@ class LeaseService:
 
     def lost(self, shard: int) -> None:
         """It owns it no more."""
+        self._claiming.pop(shard, None)
         gone = self._shards.pop(shard, None)
         if gone is not None:
             gone.owner.close()
@@ -299,11 +322,16 @@ class LeaseService:
         self.nodes.heard(beat, now)
         renew: dict[str, float] = {}
         epochs: dict[int, int] = {}
-        for shard, each in self._shards.items():
-            owner = each.owner
-            epochs[shard] = owner.epoch
-            states = [state for state in beat.leases if state.shard == shard]
-            renew |= owner.heard(beat.executor, beat.epochs.get(shard), states, beat.seen, now)
+        states: dict[int, list[LeaseState]] = {}
+        for state in beat.leases:
+            states.setdefault(state.shard, []).append(state)
+        for shard, each in list(self._shards.items()):
+            # An answer would let what runs there go on, beyond the time for which a successor waits.
+            if now < self._config.held_until(shard):
+                owner = each.owner
+                epochs[shard] = owner.epoch
+                epoch = beat.epochs.get(shard)
+                renew.update(owner.heard(beat.executor, epoch, states.get(shard, ()), beat.seen, now))
         joined.answer(Answer(beat.number, epochs, renew))
 
     def _gone(self, executor: str, now: float) -> None:
@@ -319,75 +347,115 @@ class LeaseService:
 
     def _grow(self, shard: int, epoch: int, slots: int) -> None:
         each = self._shards.get(shard)
-        if each is None:
-            return
-        each.wanted = max(each.wanted, slots)
-        if not each.growing:
-            each.growing = True
-            self._tasks.once("grow a block", self._grown(shard, epoch, each))
+        if each is not None and each.owner.epoch == epoch:
+            each.wanted = (each.wanted or 0) + slots
+            self._work(shard, each)
 
-    async def _grown(self, shard: int, epoch: int, each: _Shard) -> None:
+    def _work(self, shard: int, each: _Shard) -> None:
+        if not each.working:
+            each.working = True
+            self._tasks.once("size a block", self._sized(shard, each))
+
+    async def _sized(self, shard: int, each: _Shard) -> None:
+        """One change at a time: what Redis answers is the block's whole size."""
         try:
-            while True:
-                wanted, each.wanted = each.wanted, 0
-                by = 0
-                if wanted:
-                    by = max(0, wanted - each.owner.counts.pool_free) + self._spare(each.owner.counts)
-                try:
-                    block = await self._blocks.grow(shard, epoch, by)
-                except LambdaError as failure:
-                    _log.warning("A shard's block cannot grow.", shard=shard, why=failure.message)
-                    each.owner.block_unknown()
-                    return
-                if not block.fenced:
-                    each.owner.counts.limit = block.size
-                if not each.wanted:
-                    each.owner.block_changed(self._clock.monotonic())
+            while self._shards.get(shard) is each:
+                if each.wanted is not None:
+                    wanted, each.wanted = each.wanted, None
+                    await self._grown(shard, each, wanted)
+                elif each.review:
+                    each.review = False
+                    await self._reviewed(shard, each)
+                else:
                     return
         finally:
-            each.growing = False
+            each.working = False
 
-    @staticmethod
-    def _spare(counts: Counts) -> int:
-        return max(_SPARE_SLOTS, int(counts.pool_used * _SPARE_SHARE))
-
-    async def _give_back(self, shard: int, each: _Shard) -> None:
-        """What a block has and nobody uses goes to the other shards."""
-        counts = each.owner.counts
-        spare = self._spare(counts)
-        if counts.pool_free <= 2 * spare or each.growing:
-            return
-        each.growing = True  # no two changes at once
-        before = counts.limit
-        # Lowered first: what is given back must not be granted meanwhile.
-        counts.limit = counts.pool_used + spare
+    async def _grown(self, shard: int, each: _Shard, wanted: int) -> None:
+        owner = each.owner
+        need = max(0, wanted - owner.counts.pool_free) if wanted else 0
+        spare = self._spare(each) if need else 0
         try:
-            block = await self._blocks.give_back(shard, each.owner.epoch, counts.limit)
-            if not block.fenced:
-                counts.limit = block.size
+            block = await self._blocks.grow(shard, owner.epoch, need + spare)
         except LambdaError as failure:
-            counts.limit = before
-            _log.warning("A shard's block cannot be given back.", shard=shard, why=failure.message)
-        finally:
-            each.growing = False
-        if each.wanted:  # it was asked for more meanwhile
-            self._grow(shard, each.owner.epoch, each.wanted)
+            _log.warning("A shard's block cannot grow.", shard=shard, why=failure.message)
+            each.unsure = True
+            owner.block_unknown()
+            return
+        self._learn(each, block)
+        more = each.wanted is not None
+        owner.block_changed(self._clock.monotonic(), denied=block.granted < need, more=more)
+
+    def _learn(self, each: _Shard, block: Block) -> None:
+        each.unsure = False
+        if block.fenced:
+            return
+        each.owner.counts.limit = block.size
+        if block.wanted or block.pool_free < 0:
+            now = self._clock.monotonic()
+            each.tight_until = now + _TIGHT_SECONDS
+            each.owner.squeeze(now)
+
+    def _spare(self, each: _Shard) -> int:
+        if self._clock.monotonic() < each.tight_until:
+            return 0
+        return max(_SPARE_SLOTS, int(each.owner.counts.pool_used * _SPARE_SHARE))
+
+    async def _reviewed(self, shard: int, each: _Shard) -> None:
+        """What a block has and nobody uses goes to the other shards."""
+        owner, counts = each.owner, each.owner.counts
+        spare = self._spare(each) if counts.pool_used > 0 else 0
+        try:
+            if counts.pool_free > 2 * spare and not each.unsure:
+                # Lowered first: what is given back must not be granted meanwhile, nor if the answer is lost.
+                counts.limit = max(0, counts.pool_used) + spare
+                block = await self._blocks.give_back(shard, owner.epoch, counts.limit)
+            else:
+                block = await self._blocks.grow(shard, owner.epoch, 0)
+        except LambdaError as failure:
+            _log.warning("A shard's block cannot be looked at.", shard=shard, why=failure.message)
+            each.unsure = True
         else:
-            each.owner.block_changed(self._clock.monotonic())
+            self._learn(each, block)
+        owner.block_changed(self._clock.monotonic(), more=each.wanted is not None)
 
     # ---- time -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """What time brings, for ever."""
         turns = 0
+        swept = self._clock.monotonic()
         while True:
             await self._clock.sleep(_TICK_SECONDS)
             now = self._clock.monotonic()
             turns += 1
             for shard, each in list(self._shards.items()):
                 each.owner.tick(now)
-                if turns % 4 == 0:
-                    await self._give_back(shard, each)
+                counts = each.owner.counts
+                tight = now < each.tight_until and counts.pool_free > 0
+                # A shard that has nothing of the pool asks Redis for nothing.
+                if tight or (turns % 4 == 0 and (counts.limit or each.unsure)):
+                    each.review = True
+                    self._work(shard, each)
+            if now - swept >= _SWEEP_SECONDS:
+                swept = now
+                self._tasks.once("sweep executors", self._sweep())
+
+    async def _sweep(self) -> None:
+        """Forgets executors that nobody has heard for long. A takeover waits for all that are listed, since one
+        that cannot reach Redis may run functions all the same."""
+        now = self._clock.monotonic()
+        for node in list(self.nodes):
+            if now - node.heard >= FREED_SECONDS:
+                self._gone(node.id, now)
+        if now - self._began < FREED_SECONDS:
+            return
+        try:
+            for member in await self._members.list("executor"):
+                if member.age > FREED_SECONDS and self.nodes.get(member.id) is None:
+                    await self._members.remove(member.id)
+        except LambdaError as failure:
+            _log.warning("Executors that are gone cannot be forgotten.", why=failure.message)
 
 
 class NotOwner(ServiceException):

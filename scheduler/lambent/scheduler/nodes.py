@@ -1,8 +1,8 @@
 """Which executor gets slots: by idle environments, cached code and free memory, decided from what executors say
-of themselves once a second and from what was granted since. Pure.
+of themselves once a second and from what was granted since. Pure. Rules: docs/leases.md.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lambent.kernel.leases import Beat, KeptState
@@ -40,7 +40,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What slots are wanted for. `digest` of the code; `busy` are the slots of the bucket that are out already,
-    by executor."""
+    by executor; `among`: executors that may be chosen, None: any."""
 
     key: VersionKey
     bucket: str
@@ -48,6 +48,7 @@ class Wish:
     digest: str
     slots: int
     busy: Mapping[str, int] = field(default_factory=dict)
+    among: Container[str] | None = None
 
 
 class Nodes:
@@ -97,11 +98,18 @@ class Nodes:
     def place(self, wish: Wish, now: float) -> Sequence[tuple[str, int]]:
         """(executor, slots), in all at most as many as are wished; nothing where no executor can be used. Where
         no memory is free all go to the freest: it has the last word, and idle environments that it can stop."""
-        usable = [node for node in self._nodes.values() if node.usable(now)]
+        among = wish.among
+        usable = [
+            node for node in self._nodes.values() if (among is None or node.id in among) and node.usable(now)
+        ]
         if not usable:
             return []
         if wish.bucket != ON_DEMAND:
             return self._where_kept(wish, usable)
+        best = min(usable, key=lambda node: _order(node, wish))
+        warm_there = best.warm.get(wish.key, 0)
+        if best.free_mb >= wish.slots * wish.memory_mb and (warm_there >= wish.slots or not warm_there):
+            return [(best.id, wish.slots)]  # nearly always; what follows would come to the same
         usable.sort(key=lambda node: _order(node, wish))
         placed: dict[str, int] = {}
         left = wish.slots

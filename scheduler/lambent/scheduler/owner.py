@@ -2,15 +2,13 @@
 what happened and when, and sends requests to executors, so that a simulation can run it against every fault.
 
 used = slots granted + slots of closed or expired leases that are not confirmed. All times are this scheduler's
-own monotonic seconds. Rules: "Leases" in docs/leases.md.
+own monotonic seconds. Rules: docs/leases.md.
 """
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
-from lambent.kernel.arn import LATEST
 from lambent.kernel.leases import (
     FREED_SECONDS,
     LEASE_SECONDS,
@@ -31,23 +29,27 @@ from lambent.kernel.leases import (
 from lambent.kernel.models import VersionKey
 from lambent.scheduler.counts import ACCOUNT_FULL, ON_DEMAND, Counts
 from lambent.scheduler.lease_index import Asked, LeaseIndex, OwnedLease, adopted
+from lambent.scheduler.lease_news import HolderNews
+from lambent.scheduler.lease_versions import Versions
 from lambent.scheduler.nodes import Nodes, Wish
 
 # An executor that has not said within so long that it opened a lease is passed over.
 _OPEN_SECONDS = 1.5
-# So long an ask waits for an executor that can be used, or for the end of a takeover.
-ASK_SECONDS = 20.0
+# So long an ask waits for an executor that can be used, or for the end of a takeover. Short: whoever asked may
+# be gone, and asks again otherwise.
+ASK_SECONDS = 2.0
 # And so long for idle slots that are asked back.
 _RECLAIM_SECONDS = 1.0
+# Slots of other functions are asked back no more often, for that looks at all leases.
+_SQUEEZE_SECONDS = 0.1
+# The other shards give back what they do not need so soon after the pool had too little.
+_DENIED_SECONDS = 1.5
+_DENIED_KEPT_SECONDS = 3.0
+_REGROW_SECONDS = 0.25
+_PRUNE_SECONDS = 10.0
+_NEVER = float("-inf")
 
 Request = Open | Resize | Close
-
-
-@dataclass(slots=True)
-class _Newest:
-    """The generation of $LATEST that runs now, by uid; None: the function is deleted."""
-
-    generation: int | None
 
 
 class ShardOwner:
@@ -84,15 +86,14 @@ class ShardOwner:
         self._leases = LeaseIndex()
         self._reclaims: dict[str, dict[str, float]] = {}  # by uid: leases asked for idle slots, and when
         self._asks: dict[str, deque[Asked]] = {}
-        self._newest: dict[str, _Newest] = {}
+        self._versions = Versions()
         self._configured: set[str] = set()
         self._growing = False
-        self._superseding: list[tuple[str, Callable[[bool], None]]] = []
+        self._denied_since = self._denied_last = _NEVER
+        self._squeezed = _NEVER
         self._numbers = itertools.count(1)
-        self._stale: dict[str, dict[str, None]] = {}  # by holder: names that changed
-        self._starved: dict[str, set[str]] = {}  # by uid: holders that were refused
-        self._to_tell: dict[str, dict[str, None]] = {}  # by holder: uids that may be asked for again
-        self._holders: dict[str, float] = {}
+        self._news = HolderNews()
+        self._prune_at = now + _PRUNE_SECONDS
 
     # ---- what holders ask -----------------------------------------------------------------------------
 
@@ -104,14 +105,14 @@ class ShardOwner:
     def ask(self, ask: Ask, done: Callable[[Reply], None], now: float) -> None:
         """Wants slots; `done` is called with what became of it, now or later. Call `configure` before the first
         ask for a function."""
-        asked = Asked(ask, done, now + ASK_SECONDS, ask.bucket)
-        self._holders[ask.holder] = now
+        asked = Asked(ask, done, now, now + ASK_SECONDS, ask.bucket)
+        self._news.met(ask.holder, now)
         self._asks.setdefault(ask.key.uid, deque()).append(asked)
         self._serve(ask.key.uid, now)
 
     def renew(self, holder: str, held: Mapping[str, Held], now: float) -> Renewed:
         """A holder's leases go on, and what it does not need comes back."""
-        self._holders[holder] = now
+        self._news.met(holder, now)
         if now >= self._valid_until():
             return Renewed({}, wait=True)
         answer: dict[str, tuple[int, float]] = {}
@@ -123,12 +124,12 @@ class ShardOwner:
             answer[lease_id] = (max(0, lease.slots - lease.adding - state.idle), LEASE_SECONDS)
             if state.idle and not lease.request:
                 self._shrink(lease, max(0, lease.slots - state.idle), now)
-        stale = tuple(self._stale.pop(holder, ()))
-        freed = tuple(self._to_tell.pop(holder, ()))
+        stale, freed = self._news.take(holder)
         return Renewed(answer, stale, freed, wait=not self.ready)
 
     def _shrink(self, lease: OwnedLease, slots: int, now: float, *, whole: bool = True) -> None:
         """`whole`: with no slots left the lease is over."""
+        self._wanted(lease, lease.key.uid, now)
         if slots == 0 and whole:
             self._close(lease, now)
         else:
@@ -148,11 +149,10 @@ class ShardOwner:
         self, uid: str, *, reserved: int | None, provisioned: Mapping[str, int], generation: int, now: float
     ) -> None:
         """A function's limits, and the generation of $LATEST that runs, as the store has them."""
-        known = self._newest.get(uid)
-        if known is not None and known.generation is None:
+        if self._versions.deleted(uid):
             return
-        if known is None or generation > (known.generation or 0):
-            self._newest[uid] = _Newest(generation)
+        if self._versions.rise(uid, generation):
+            self._close_outdated(uid, now)
         self._configured.add(uid)
         if self.counts.configure(uid, reserved=reserved, provisioned=provisioned):
             self._came_free(uid, now)
@@ -163,47 +163,37 @@ class ShardOwner:
 
     def behind(self, key: VersionKey) -> bool:
         """Whether the version is newer than what is known to run."""
-        newest = self._newest.get(key.uid)
-        known = None if newest is None else newest.generation
-        return known is not None and key.version == LATEST and key.generation > known
+        return self._versions.behind(key)
 
     def changed(self, name: str) -> None:
         """Something of a function has changed: each holder hears of it at its next renewal."""
-        for holder in self._holders:
-            self._stale.setdefault(holder, {})[name] = None
+        self._news.changed(name)
 
     def supersede(self, uid: str, generation: int | None, done: Callable[[bool], None], now: float) -> None:
         """Nothing of $LATEST before `generation` starts any more (None: nothing of the function at all);
         `done(True)` is called once that is certain, `done(False)` if it never will be by this owner."""
-        self._newest[uid] = _Newest(generation)
         if generation is None:
+            self._versions.delete(uid, now)
             self.counts.forget(uid)
-        self._superseding.append((uid, done))
+            self._news.forget(uid)
+        else:
+            self._versions.rise(uid, generation)
+        self._versions.wait(uid, done)
         self._close_outdated(uid, now)
         self._check_superseded(uid)
 
     def _close_outdated(self, uid: str, now: float) -> None:
         for lease in self._leases.of(uid):
-            if self._outdated(lease.key) and not lease.closing:
+            if self._versions.outdated(lease.key) and not lease.closing:
                 self._close(lease, now)
 
     def _check_superseded(self, uid: str) -> None:
         """An executor that was not heard yet may have leases that nobody knows of."""
-        if not any(uid == each for each, _ in self._superseding) or not self.ready:
+        if not self.ready or uid not in self._versions.waited_for:
             return
-        if any(self._outdated(lease.key) and not lease.closed for lease in self._leases.of(uid)):
-            return
-        for entry in [each for each in self._superseding if each[0] == uid]:
-            self._superseding.remove(entry)
-            entry[1](True)
-
-    def _outdated(self, key: VersionKey) -> bool:
-        newest = self._newest.get(key.uid)
-        if newest is None:
-            return False
-        if newest.generation is None:
-            return True
-        return key.version == LATEST and key.generation < newest.generation
+        outdated = self._versions.outdated
+        if not any(outdated(lease.key) and not lease.closed for lease in self._leases.of(uid)):
+            self._versions.certain(uid, True)
 
     # ---- what executors say ---------------------------------------------------------------------------
 
@@ -212,9 +202,12 @@ class ShardOwner:
     ) -> Mapping[str, float]:
         """An executor's beat, as far as it is of this shard; `epoch`: the one it goes by. The leases to renew,
         for how many seconds."""
-        if epoch != self.epoch:
+        if epoch != self.epoch or now >= self._valid_until():
             return {}
         states = {state.id: state for state in leases}
+        known = self._leases.on(executor)
+        if executor in self._heard and not states and not known:
+            return {}  # most of what is heard
         if executor not in self._heard:
             self._heard.add(executor)
             for state in states.values():
@@ -250,7 +243,7 @@ class ShardOwner:
                 self._became_ready(now)
 
     def _became_ready(self, now: float) -> None:
-        for uid in {uid for uid, _ in self._superseding}:
+        for uid in self._versions.waited_for:
             self._check_superseded(uid)
         self._serve_all(now)
 
@@ -278,7 +271,7 @@ class ShardOwner:
         elif freed < 0:  # it was counted as gone too soon, or never should have been so many
             self.counts.take(lease.key.uid, lease.bucket, -freed)
             lease.slots = slots
-        self._answer_part(lease, state, now)
+        unwanted = self._answer_part(lease, state, now)
         if state is None or (lease.closing and slots == 0):
             self._remove(lease)
         if state is not None and state.open and lease.closing:
@@ -286,19 +279,22 @@ class ShardOwner:
         elif lease.closing:
             lease.closed = True
             self._check_superseded(lease.key.uid)
+        elif unwanted and not lease.request:
+            self._shrink(lease, max(0, lease.slots - unwanted), now)
         wanted_by, lease.wanted_by = lease.wanted_by, None
         if wanted_by is not None:
-            self._reclaims.get(wanted_by, {}).pop(lease.id, None)
+            self._reclaimed(wanted_by, lease.id)
         if freed > 0:
             self._came_free(lease.key.uid, now)
         if wanted_by is not None:
             self._serve(wanted_by, now)
 
-    def _answer_part(self, lease: OwnedLease, state: LeaseState | None, now: float) -> None:
+    def _answer_part(self, lease: OwnedLease, state: LeaseState | None, now: float) -> int:
+        """Tells who asked; how many slots nobody waits for any more."""
         asked, lease.asked = lease.asked, None
         added, lease.adding = lease.adding, 0
         if asked is None:
-            return
+            return added  # it took too long: nobody knows of these slots
         if state is not None and state.open and not lease.closing:
             asked.granted.append(
                 Granted(
@@ -312,6 +308,7 @@ class ShardOwner:
                 )
             )
         self._part_over(asked, now)
+        return 0
 
     def _part_over(self, asked: Asked, now: float) -> None:
         asked.parts -= 1
@@ -326,9 +323,9 @@ class ShardOwner:
 
     def gone(self, executor: str, now: float) -> None:
         """An executor has ended, with everything that ran there."""
+        self._heard.discard(executor)
         for lease in self._leases.on(executor):
             self._reconcile(lease, None, now)
-        self._heard.discard(executor)
         self._heard_one(executor, now)
 
     # ---- time -----------------------------------------------------------------------------------------
@@ -342,6 +339,8 @@ class ShardOwner:
             node = self._nodes.get(executor)
             if node is None or now - node.heard >= FREED_SECONDS:
                 self.gone(executor, now)
+        if now >= self._prune_at:
+            self._prune(now)
         for lease in list(self._leases.all.values()):
             if lease.request and lease.asked is not None and now - lease.since > _OPEN_SECONDS:
                 asked, lease.asked = lease.asked, None  # it stays counted until its executor has said something
@@ -350,6 +349,11 @@ class ShardOwner:
                 self._close(lease, now)
         for uid in list(self._asks):
             self._serve(uid, now)
+
+    def _prune(self, now: float) -> None:
+        self._prune_at = now + _PRUNE_SECONDS
+        self._news.prune(now)
+        self._configured.difference_update(self._versions.prune(now, self._leases.of))
 
     def lost(self, executor: str) -> None:
         """Its stream broke: what was asked of it may never have come, which its next beat tells."""
@@ -363,9 +367,7 @@ class ShardOwner:
             for asked in queue:
                 asked.done(Refused(MOVED))
         self._asks.clear()
-        for _, done in self._superseding:
-            done(False)
-        self._superseding.clear()
+        self._versions.certain(None, False)
         for lease in self._leases.all.values():
             if lease.asked is not None:
                 asked, lease.asked = lease.asked, None
@@ -375,29 +377,43 @@ class ShardOwner:
 
     # ---- granting -------------------------------------------------------------------------------------
 
-    def block_changed(self, now: float) -> None:
-        """The shard's block of the account's pool has another size, or there was no more."""
-        self._growing = False
+    def block_changed(self, now: float, *, denied: bool = False, more: bool = False) -> None:
+        """The shard's block of the account's pool has another size, or there was no more; `denied`: there was
+        less than was asked for; `more`: what was asked for since is still on its way."""
+        self._growing = more
+        if denied:
+            if now - self._denied_last > _DENIED_KEPT_SECONDS:
+                self._denied_since = now
+            self._denied_last = now
         self._serve_all(now)
+
+    def squeeze(self, now: float) -> None:
+        """Other shards need slots of the pool: idle ones are asked back from who holds them."""
+        if now - self._squeezed < _SQUEEZE_SECONDS:
+            return
+        self._squeezed = now
+        for lease in self._leases.with_idle(self._pooled):
+            self._shrink(lease, lease.running, now, whole=False)
 
     def block_unknown(self) -> None:
         """Nobody could say whether there is more: that is no reason to refuse, it is asked for again."""
         self._growing = False
         for queue in self._asks.values():
             for asked in queue:
-                asked.grown = False
+                asked.grown = _NEVER
 
     def _serve_all(self, now: float) -> None:
         for uid in list(self._asks):
             self._serve(uid, now)
 
     def _serve(self, uid: str, now: float) -> None:
-        queue = self._asks.get(uid)
+        queue = self._asks.pop(uid, None)
+        waiting: deque[Asked] = deque()
         while queue:
-            asked = queue[0]
+            asked = queue.popleft()
             if now >= self._valid_until():
                 reply: Reply | None = Refused(MOVED)
-            elif self._outdated(asked.ask.key):
+            elif self._versions.outdated(asked.ask.key):
                 reply = Refused(STALE)
             elif not self.ready:
                 reply = None
@@ -405,43 +421,57 @@ class ShardOwner:
                 reply = self._grant(asked, now)
             if reply is None and not asked.parts:
                 if now < asked.until:
-                    return
+                    waiting.append(asked)
+                    continue
                 reply = Refused(NO_EXECUTOR)
-            queue.popleft()
             if reply is not None:
                 asked.done(reply)
-        self._asks.pop(uid, None)
+        if waiting:
+            waiting.extend(self._asks.get(uid, ()))  # those that came meanwhile
+            self._asks[uid] = waiting
 
     def _grant(self, asked: Asked, now: float) -> Refused | None:
         """Sends requests for slots (then `parts` is not 0), or waits (None), or refuses."""
         uid = asked.ask.key.uid
         room, reason = self.counts.room(uid, asked.bucket, asked.ask.want, now)
-        if room == 0 and reason == ACCOUNT_FULL:
-            if not asked.grown:
-                asked.grown = self._growing = True
-                self._grow(asked.ask.want)
-            if self._growing:
-                return None
-        if room == 0 and not asked.reclaimed:
-            asked.reclaimed = True
+        if room == 0 and reason == ACCOUNT_FULL and self._grows(asked, now):
+            return None
+        if room == 0 and not self._reclaiming(uid, now):
             self._reclaim(asked, pool=reason == ACCOUNT_FULL, now=now)
-        if room == 0 and self._reclaiming(uid, now):
+        if room == 0 and (self._reclaiming(uid, now) or (reason == ACCOUNT_FULL and self._others_give(now))):
             return None
         if room == 0 and asked.bucket != ON_DEMAND:
-            asked.bucket, asked.reclaimed = ON_DEMAND, False
+            asked.bucket = ON_DEMAND
             return self._grant(asked, now)
         if room == 0:
-            self._starved.setdefault(uid, set()).add(asked.ask.holder)
+            self._news.starved(uid, asked.ask.holder, pooled=self._pooled(uid))
             return Refused(reason)
         if not self._place(asked, room, now) and asked.bucket != ON_DEMAND:
             asked.bucket = ON_DEMAND  # its environments are not there yet
             return self._grant(asked, now)
         return None
 
+    def _grows(self, asked: Asked, now: float) -> bool:
+        """Whether a larger block is on its way; asks for one if that may help."""
+        again = self._others_give(now) and now - asked.grown >= _REGROW_SECONDS
+        if again or (asked.grown == _NEVER and now - self._denied_last >= _SQUEEZE_SECONDS):
+            asked.grown = now
+            self._growing = True
+            self._grow(asked.ask.want)
+        return self._growing
+
+    def _others_give(self, now: float) -> bool:
+        """Whether the other shards may not have heard yet that there is too little."""
+        return now - self._denied_since < _DENIED_SECONDS
+
     def _place(self, asked: Asked, slots: int, now: float) -> bool:
         ask = asked.ask
-        busy = self._leases.slots_by_executor(ask.key.uid, asked.bucket)
-        wish = Wish(ask.key, asked.bucket, ask.memory_mb, ask.digest, slots, busy)
+        busy: Mapping[str, int] = {}
+        if asked.bucket != ON_DEMAND:
+            busy = self._leases.slots_by_executor(ask.key.uid, asked.bucket)
+        # What was sent before its answer to the claim might be done before it knows whose it is.
+        among = self._heard.difference(ask.avoid) if ask.avoid else self._heard
+        wish = Wish(ask.key, asked.bucket, ask.memory_mb, ask.digest, slots, busy, among)
         placed = self._nodes.place(wish, now)
         asked.parts += len(placed)
         for executor, share in placed:
@@ -497,20 +527,38 @@ class ShardOwner:
         """Idle slots that others hold go to who needs them. What runs is known to the executor alone, so it is
         asked to lower a lease as far as nothing runs."""
         uid, need = asked.ask.key.uid, asked.ask.want
-        for lease in self._leases.reclaimable(asked, self._pooled if pool else None):
+        others = None
+        if pool and now - self._squeezed >= _SQUEEZE_SECONDS:
+            self._squeezed = now
+            others = self._pooled
+        for lease in self._leases.reclaimable(asked, others, now):
             if need <= 0:
                 return
             share = min(need, lease.slots)
-            lease.wanted_by = uid
-            self._reclaims.setdefault(uid, {})[lease.id] = now
+            lease.wanted_at = now
+            self._wanted(lease, uid, now)
             self._shrink(lease, lease.slots - share, now, whole=False)
             need -= max(0, min(share, lease.slots - lease.running))
 
     def _pooled(self, uid: str) -> bool:
-        return self.counts.of(uid).reserved is None
+        # Nothing is kept of those that are deleted.
+        return self._versions.deleted(uid) or self.counts.of(uid).reserved is None
 
     def _reclaiming(self, uid: str, now: float) -> bool:
-        return any(now - since < _RECLAIM_SECONDS for since in self._reclaims.get(uid, {}).values())
+        since = self._reclaims.get(uid)
+        return since is not None and any(now - each < _RECLAIM_SECONDS for each in since.values())
+
+    def _wanted(self, lease: OwnedLease, uid: str, now: float) -> None:
+        """Slots of a lease may come free in a moment, for which a function's asks wait."""
+        if lease.wanted_by is None:
+            lease.wanted_by = uid
+            self._reclaims.setdefault(uid, {})[lease.id] = now
+
+    def _reclaimed(self, uid: str, lease_id: str) -> None:
+        waiting = self._reclaims.get(uid, {})
+        waiting.pop(lease_id, None)
+        if not waiting:
+            self._reclaims.pop(uid, None)
 
     # ---- counting -------------------------------------------------------------------------------------
 
@@ -525,12 +573,6 @@ class ShardOwner:
         self._leases.remove(lease)
 
     def _came_free(self, uid: str, now: float) -> None:
-        for holder in self._starved.pop(uid, ()):
-            self._to_tell.setdefault(holder, {})[uid] = None
-        if self.counts.of(uid).reserved is None:
-            for other in list(self._starved):
-                if self.counts.of(other).reserved is None:
-                    for holder in self._starved.pop(other):
-                        self._to_tell.setdefault(holder, {})[other] = None
+        self._news.came_free(uid, pooled=self._pooled(uid))
         self._freed(uid)
         self._serve(uid, now)

@@ -19,7 +19,16 @@ def ask_to(shard: int, ask: leases.Ask) -> pb.AskRequest:
 
 
 def ask_of(ask: pb.AskRequest) -> leases.Ask:
-    return leases.Ask(ask.holder, ask.name, key_of(ask.key), ask.bucket, ask.memory_mb, ask.digest, ask.want)
+    return leases.Ask(
+        ask.holder,
+        ask.name,
+        key_of(ask.key),
+        ask.bucket,
+        ask.memory_mb,
+        ask.digest,
+        ask.want,
+        tuple(ask.avoid),
+    )
 
 
 def reply_to(reply: leases.Reply) -> pb.AskResponse:

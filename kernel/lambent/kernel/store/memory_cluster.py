@@ -33,9 +33,9 @@ class MemoryMembers:
     async def list(self, role: str | None = None) -> Sequence[Member]:
         found = []
         for key, (written, seen) in list(self._members.items()):
-            age = self._clock.monotonic() - seen
             if role not in (None, key[0]):
                 continue
+            age = self._clock.monotonic() - seen
             if age > values.MEMBER_KEPT_SECONDS:
                 del self._members[key]
             else:

@@ -17,7 +17,7 @@ class VersionKey(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class AskRequest(_message.Message):
-    __slots__ = ("shard", "holder", "name", "key", "bucket", "memory_mb", "digest", "want")
+    __slots__ = ("shard", "holder", "name", "key", "bucket", "memory_mb", "digest", "want", "avoid")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class AskRequest(_message.Message):
     MEMORY_MB_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
+    AVOID_FIELD_NUMBER: _ClassVar[int]
     shard: int
     holder: str
     name: str
@@ -34,7 +35,8 @@ class AskRequest(_message.Message):
     memory_mb: int
     digest: str
     want: int
-    def __init__(self, shard: _Optional[int] = ..., holder: _Optional[str] = ..., name: _Optional[str] = ..., key: _Optional[_Union[VersionKey, _Mapping]] = ..., bucket: _Optional[str] = ..., memory_mb: _Optional[int] = ..., digest: _Optional[str] = ..., want: _Optional[int] = ...) -> None: ...
+    avoid: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, shard: _Optional[int] = ..., holder: _Optional[str] = ..., name: _Optional[str] = ..., key: _Optional[_Union[VersionKey, _Mapping]] = ..., bucket: _Optional[str] = ..., memory_mb: _Optional[int] = ..., digest: _Optional[str] = ..., want: _Optional[int] = ..., avoid: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AskResponse(_message.Message):
     __slots__ = ("grants", "refused")
