@@ -37,7 +37,7 @@ from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.gateway.usage_report import UsageReport
 from lambent.kernel import metrics
-from lambent.kernel.blobs.directory import DirectoryBlobs
+from lambent.kernel.blobs.choice import make_blobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.s3_trigger import Marks
 from lambent.kernel.settings import Settings
@@ -135,7 +135,7 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     prices = read_prices(settings.prices)
     store = RedisStore(place.redis_url, shards=settings.shards)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
-    blobs = DirectoryBlobs(settings.data_dir / "blobs")
+    blobs = make_blobs(settings)
     queue = make_queue(
         settings.broker_url,
         place.redis_url,
