@@ -17,6 +17,7 @@ from lambent.kernel.tasks import Tasks
 
 BUCKET = "blobs"
 _SECONDS = 60.0
+_PAGE = 2
 
 
 class S3Server:
@@ -87,14 +88,13 @@ class S3Server:
 
 class TimedClient:
     """A client of the real server whose times follow a clock of the test's: what the server says of an object's
-    age, and of its own time, is moved by what the clock has jumped since it began."""
+    age, and of its own time, is moved by what the clock has jumped since it began. Pages are short."""
 
     def __init__(self, client: Any, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._began = clock.now()
         self._written: dict[str, float] = {}
-        self.calls: list[str] = []
         # Called before each request with the operation and the key (or prefix).
         self.before: Callable[[str, str], None] = lambda operation, key: None
 
@@ -102,7 +102,8 @@ class TimedClient:
         def call(**members: Any) -> Any:
             key = members.get("Key", members.get("Prefix", ""))
             self.before(operation, key)
-            self.calls.append(operation)
+            if operation == "list_objects_v2":
+                members.setdefault("MaxKeys", _PAGE)
             answer = getattr(self._client, operation)(**members)
             if operation == "put_object":
                 self._written[key] = self._jumped()

@@ -31,8 +31,8 @@ class ProbeMarks(Protocol):
 
 async def check_shared(blobs: BlobStore, marks: ProbeMarks, *, alone: bool = False) -> None:
     """Raises ServiceException when this role's blobs are not those of the installation whose `marks` these are,
-    or when either store does not answer. `alone`: the server has all roles, and its data folder may have been moved
-    without the object; then it is written again, with a warning."""
+    or when either store does not answer. `alone`: the server has all roles, and may have a data folder that
+    was copied without the object; then it is written again, with a warning."""
     noted = await marks.mark_get(MARK)
     if noted is None:
         noted = await _first(blobs, marks)

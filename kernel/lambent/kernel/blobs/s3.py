@@ -1,10 +1,11 @@
 """Blobs in a bucket of any S3, so that gateways, schedulers and executors on different machines share code,
 layers and large event payloads.
 
-Keys, below a prefix: `sha256/ab/DIGEST`, `named/FOLDER/FILE`, and `doomed/KEY.TOKEN`, the mark of who is about to
-delete an object for its age. S3 has no "delete if still old": what is written between the look at an object's age
-and its deletion would be lost. So who deletes leaves a mark, looks, deletes and takes the mark away; and who
-writes what may be there already looks afterwards for marks and the object, and writes again when the deletion won. Ages are by the server's clock, in whole seconds.
+Keys, below a prefix: `sha256/ab/DIGEST`, `named/FOLDER/FILE`, and `doomed/KEY.TOKEN`, the mark of who is about
+to delete an object for its age. S3 has no "delete if still old": what is written between the look at an
+object's age and its deletion would be lost. So who deletes leaves a mark, looks, deletes and takes the mark
+away; and who writes what may be there already looks afterwards for marks and the object, and writes again when
+the deletion won. Ages are by the server's clock, in whole seconds.
 """
 
 import hashlib
@@ -35,17 +36,18 @@ class S3Blobs:
     def __init__(
         self, bucket: Bucket, prefix: str, *, make_client: Callable[[Bucket], Any] | None = None
     ) -> None:
-        self._bucket = BucketClient(bucket, make_client=make_client)
-        self._prefix = prefix
+        self.bucket = bucket
+        self._client = BucketClient(bucket, make_client=make_client)
+        self.prefix = prefix
 
     async def close(self) -> None:
         """Waits for what runs, within its timeouts."""
-        await self._bucket.close()
+        await self._client.close()
 
     async def put(self, data: bytes) -> str:
         """The hex digest. An existing one is written again, which touches it, and heals it."""
         digest = hashlib.sha256(data).hexdigest()
-        await self._bucket.run(self._write, self._digest_key(digest), data)
+        await self._client.run(self._write, self._digest_key(digest), data)
         return digest
 
     async def get(self, digest: str) -> bytes:
@@ -53,11 +55,11 @@ class S3Blobs:
         key = self._digest_key(digest)
         if key is None:
             raise ResourceNotFoundException(f"There is no blob {digest}.")
-        return await self._bucket.run(self._read_verified, key, digest)
+        return await self._client.run(self._read_verified, key, digest)
 
     async def exists(self, digest: str) -> bool:
         key = self._digest_key(digest)
-        return key is not None and await self._bucket.run(self._bucket.age, key) is not None
+        return key is not None and await self._client.run(self._client.age, key) is not None
 
     async def path(self, digest: str) -> str | None:
         """None: there are no files."""
@@ -65,30 +67,30 @@ class S3Blobs:
 
     async def collect(self, keep: frozenset[str], *, untouched_seconds: float) -> int:
         """Deletes what is neither kept nor fresh. What the server refuses to delete stays."""
-        return await self._bucket.run(self._collect, keep, untouched_seconds)
+        return await self._client.run(self._collect, keep, untouched_seconds)
 
     async def put_named(self, name: str, data: bytes) -> None:
-        await self._bucket.run(self._bucket.put, self._named_key(name), data)
+        await self._client.run(self._client.put, self._named_key(name), data)
 
     async def get_named(self, name: str) -> bytes:
         """Raises ResourceNotFoundException."""
-        data = await self._bucket.run(self._bucket.get, self._named_key(name))
+        data = await self._client.run(self._client.get, self._named_key(name))
         if data is None:
             raise ResourceNotFoundException(f"There is no blob {name}.")
         return data
 
     async def touch_named(self, name: str) -> None:
-        await self._bucket.run(self._touch, self._named_key(name))
+        await self._client.run(self._touch, self._named_key(name))
 
     async def delete_named(self, name: str, *, untouched_seconds: float = 0.0) -> None:
         key = self._named_key(name)
         if untouched_seconds:
-            await self._bucket.run(self._delete_old, key, untouched_seconds)
+            await self._client.run(self._delete_old, key, untouched_seconds)
         else:
-            await self._bucket.run(self._bucket.delete, key)
+            await self._client.run(self._client.delete, key)
 
     async def named(self, *, untouched_seconds: float) -> Sequence[str]:
-        return await self._bucket.run(self._names, untouched_seconds)
+        return await self._client.run(self._names, untouched_seconds)
 
     # ---- in threads -------------------------------------------------------------------------------------
 
@@ -96,19 +98,19 @@ class S3Blobs:
         # Digests come from stored metadata and from URLs: nothing but a digest may become a key.
         if _DIGEST.fullmatch(digest) is None:
             return None
-        return f"{self._prefix}sha256/{digest[:2]}/{digest}"
+        return f"{self.prefix}sha256/{digest[:2]}/{digest}"
 
     def _named_key(self, name: str) -> str:
         if _NAME.fullmatch(name) is None:
             raise ResourceNotFoundException(f"{name!r} is no name of a blob.")
-        return f"{self._prefix}named/{name}"
+        return f"{self.prefix}named/{name}"
 
     def _marks(self, key: str) -> str:
         """What the keys of all marks of an object begin with."""
-        return f"{self._prefix}doomed/{key.removeprefix(self._prefix)}."
+        return f"{self.prefix}doomed/{key.removeprefix(self.prefix)}."
 
     def _read_verified(self, key: str, digest: str) -> bytes:
-        data = self._bucket.get(key)
+        data = self._client.get(key)
         if data is None:
             raise ResourceNotFoundException(f"There is no blob {digest}.")
         if hashlib.sha256(data).hexdigest() != digest:
@@ -121,59 +123,59 @@ class S3Blobs:
     def _write(self, key: str, data: bytes) -> None:
         """Writes until no deletion can take it away any more."""
         for _ in range(_WRITES):
-            self._bucket.put(key, data)
+            self._client.put(key, data)
             # The marks first: of one that is gone by now the object says how its deletion went.
-            if not self._is_doomed(key) and self._bucket.age(key) is not None:
+            if not self._is_doomed(key) and self._client.age(key) is not None:
                 return
             time.sleep(_WAIT_SECONDS)
         raise ServiceException(f"The object {key} was being deleted. Try again in some minutes.")
 
     def _touch(self, key: str) -> None:
         # Not a copy onto itself: a deletion that wins would leave nothing to write again.
-        data = self._bucket.get(key)
+        data = self._client.get(key)
         if data is not None:
             self._write(key, data)
 
     def _is_doomed(self, key: str) -> bool:
         """Whether somebody may be deleting it. A mark that is stale was left by a process that died."""
-        pages = self._bucket.pages(self._marks(key))
+        pages = self._client.pages(self._marks(key))
         return any(age < _STALE_MARK_SECONDS for page in pages for _, age in page)
 
     def _delete_old(self, key: str, untouched_seconds: float) -> bool:
-        age = self._bucket.age(key)
+        age = self._client.age(key)
         if age is None or age < untouched_seconds:
             return False
         started = time.monotonic()
         # One of its own: another deleter must not take ours away.
         mark = self._marks(key) + secrets.token_hex(8)
-        self._bucket.put(mark, b"")
-        age = self._bucket.age(key)
+        self._client.put(mark, b"")
+        age = self._client.age(key)
         in_time = time.monotonic() - started < _DELETE_WITHIN_SECONDS
         gone = in_time and age is not None and age >= untouched_seconds
         if gone:
-            self._bucket.delete(key)
+            self._client.delete(key)
             _log.debug("Blob collected.", key=key)
-        self._bucket.delete(mark)  # not after a failure: the deletion may come late
+        self._client.delete(mark)  # not after a failure: the deletion may come late
         return gone
 
     def _collect(self, keep: frozenset[str], untouched_seconds: float) -> int:
         deleted = 0
-        for page in self._bucket.pages(f"{self._prefix}sha256/"):
+        for page in self._client.pages(f"{self.prefix}sha256/"):
             for key, age in page:
                 digest = key.rpartition("/")[2]
                 if digest not in keep and age >= untouched_seconds and key == self._digest_key(digest):
-                    deleted += bool(self._bucket.tried(self._delete_old, key, untouched_seconds))
-        for page in self._bucket.pages(f"{self._prefix}doomed/"):
+                    deleted += bool(self._client.tried(self._delete_old, key, untouched_seconds))
+        for page in self._client.pages(f"{self.prefix}doomed/"):
             for key, age in page:
                 if age > 2 * _STALE_MARK_SECONDS:
-                    self._bucket.tried(self._bucket.delete, key)
+                    self._client.tried(self._client.delete, key)
         return deleted
 
     def _names(self, untouched_seconds: float) -> list[str]:
-        folder = f"{self._prefix}named/"
+        folder = f"{self.prefix}named/"
         return sorted(
             key.removeprefix(folder)
-            for page in self._bucket.pages(folder)
+            for page in self._client.pages(folder)
             for key, age in page
             if age >= untouched_seconds and _NAME.fullmatch(key.removeprefix(folder))
         )
