@@ -1,5 +1,5 @@
 """`make proto`: the Python stubs of proto/**/*.proto, beside them; committed, so that an install needs no
-compiler.
+compiler. A file without a service gets no gRPC stub: whoever reads its messages needs no grpc.
 
 `python scripts/generate_stubs.py [FOLDER]`; a test generates into another folder and compares.
 """
@@ -15,10 +15,14 @@ PROTO = Path(__file__).parents[1] / "proto"
 
 def generate(into: Path) -> int:
     """protoc's exit code."""
-    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
+    paths = sorted(PROTO.rglob("*.proto"))
+    sources = [str(path.relative_to(PROTO)) for path in paths]
+    services = [str(path.relative_to(PROTO)) for path in paths if "\nservice " in path.read_text()]
     well_known = Path(grpc_tools.__file__).parent / "_proto"
-    options = [f"--{kind}_out={into}" for kind in ("python", "pyi", "grpc_python")]
-    code: int = protoc.main(["protoc", f"-I{PROTO}", f"-I{well_known}", *options, *sources])
+    common = ["protoc", f"-I{PROTO}", f"-I{well_known}"]
+    code: int = protoc.main([*common, f"--python_out={into}", f"--pyi_out={into}", *sources])
+    if code == 0:
+        code = protoc.main([*common, f"--grpc_python_out={into}", *services])
     return code
 
 

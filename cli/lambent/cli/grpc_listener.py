@@ -7,11 +7,16 @@ grpcio is in the extra `grpc`, so it is imported only if a port is asked for.
 import asyncio
 import os
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from lambent.cli.client import Failed
 from lambent.cli.listeners import bind
+from lambent.gateway.app import App
+from lambent.gateway.function_cache import FunctionCache
+from lambent.gateway.protocol.api import LambdaProtocol
+from lambent.gateway.services import Services
+from lambent.gateway.usage_report import UsageReport
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.loopback import is_loopback
 from lambent.kernel.settings import Settings
@@ -20,10 +25,28 @@ from lambent.kernel.tasks import Tasks
 if TYPE_CHECKING:
     import grpc
 
-    from lambent.cli.wiring import Parts
     from lambent.gateway.rpc.server import Tls
 
 _MISSING = "the gRPC port needs the extra `grpc`: pip install 'lambent[grpc]'; or leave out --grpc-port."
+
+
+class Parts(Protocol):
+    """What the API stands on, whoever wired it."""
+
+    @property
+    def services(self) -> Services: ...
+
+    @property
+    def functions(self) -> FunctionCache: ...
+
+    @property
+    def usage(self) -> UsageReport: ...
+
+    @property
+    def protocol(self) -> LambdaProtocol: ...
+
+    @property
+    def app(self) -> App: ...
 
 
 class GrpcListener:
@@ -69,7 +92,7 @@ class GrpcListener:
                     "like. They reach Invoke on the HTTP port."
                 )
 
-    def add(self, parts: "Parts", base_url: str, tasks: Tasks) -> None:
+    def add(self, parts: Parts, base_url: str, tasks: Tasks) -> None:
         """What it serves. `base_url`: of the HTTP port."""
         self._server.add(
             parts.services,

@@ -17,6 +17,7 @@ import uvicorn
 
 from lambent.cli.bounded_http import BoundedHttp
 from lambent.cli.client import Failed
+from lambent.kernel.loopback import is_loopback
 from lambent.kernel.tasks import Tasks
 
 # sun_path holds 108 bytes with the closing zero; a name of up to 20 goes into the folder.
@@ -53,6 +54,17 @@ def bind(host: str, port: int, *, flag: str = "--port", variable: str = "LAMBENT
         raise Failed(f"can't listen on {host}:{port} ({failure.strerror}). Change it with --host.") from None
     listener.setblocking(False)
     return listener
+
+
+def exposed(listener: socket.socket) -> str | None:
+    """A warning if others than this machine reach the listener."""
+    host, port = listener.getsockname()[:2]
+    if is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}"):
+        return None
+    return (
+        f"warning: Lambent listens on {host}, not on loopback alone, and checks no signatures yet: whoever "
+        f"reaches port {port} can run code here. Shut that port to others, or leave --host out."
+    )
 
 
 @contextmanager

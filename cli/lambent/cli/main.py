@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lambent.cli.client import say
-from lambent.cli.commands import functions, machine, queue, trigger, usage
+from lambent.cli.commands import functions, machine, queue, roles, trigger, usage
 
 app = typer.Typer(
     name="lambent",
@@ -18,6 +18,7 @@ app = typer.Typer(
     "[bold]lambent deploy DIR[/bold] and [bold]lambent invoke NAME[/bold], or use boto3, aws, SAM, Terraform.",
 )
 app.add_typer(machine.app)
+app.add_typer(roles.app)
 app.add_typer(functions.app)
 app.add_typer(usage.app)
 app.add_typer(trigger.app, name="trigger")

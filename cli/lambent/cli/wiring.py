@@ -151,7 +151,7 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     ledger = RedisUsageLedger(place.redis_url)
     spool = make_spool(settings)
     shipping = Shipping(settings.data_dir / "usage", spool, ledger, clock)
-    host = _make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
+    host = make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
     dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
     metrics.build_info.labels(place.facts["version"]).set(1)
     metrics.account_limit.set(settings.concurrent_executions)
@@ -251,7 +251,7 @@ def make_spool(settings: Settings) -> Spool:
     return Spool(settings.data_dir / "usage" / name, max_bytes=settings.usage_spool_mb << 20)
 
 
-def _make_host(
+def make_host(
     settings: Settings, place: Place, *, trees: Trees, runtimes: Runtimes, logs: RedisLogs, meter: Meter
 ) -> Host:
     config = HostConfig(
@@ -269,6 +269,14 @@ def _make_host(
     return Host(
         config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, meter=meter, clock=SystemClock()
     )
+
+
+def s3_access(settings: Settings, keys: Credentials, endpoints: Mapping[str, str]) -> S3Access:
+    """An S3 server that is not our own."""
+    url = endpoints.get("AWS_ENDPOINT_URL_S3") or endpoints.get("AWS_ENDPOINT_URL")
+    if url is None:
+        return S3Access(settings.region, None)
+    return S3Access(settings.region, url, keys.access_key_id, keys.secret_access_key)
 
 
 def _s3_access(settings: Settings, place: Place) -> S3Access:

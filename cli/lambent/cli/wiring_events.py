@@ -72,14 +72,7 @@ def make_event_parts(
         account=settings.account_id,
         retry_base=settings.async_retry_base_seconds,
     )
-    access = Access(
-        endpoints,
-        credentials.access_key_id,
-        credentials.secret_access_key,
-        credentials.session_token,
-        own_keys=settings.function_aws_access_key_id is not None,
-    )
-    clients = Clients(access, region=settings.region)
+    access, clients = target_access(settings, credentials, endpoints)
 
     def arn(record: OutcomeRecord) -> str:
         event = record.event
@@ -111,6 +104,20 @@ def make_event_parts(
         clients=clients,
         access=access,
     )
+
+
+def target_access(
+    settings: Settings, credentials: Credentials, endpoints: Mapping[str, str]
+) -> tuple[Access, Clients]:
+    """The way to the targets of outcomes."""
+    access = Access(
+        endpoints,
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+        own_keys=settings.function_aws_access_key_id is not None,
+    )
+    return access, Clients(access, region=settings.region)
 
 
 def target_problem(settings: Settings, access: Access, target: Target) -> str | None:

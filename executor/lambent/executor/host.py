@@ -11,7 +11,7 @@ import functools
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lambent.executor import limits, log_lines, traces, variables
@@ -157,7 +157,6 @@ class Host:
         self._reserved_mb = 0
         self._start_slots = asyncio.Semaphore(config.starts_at_once)
         self._stopping = False
-        self._changed = asyncio.Event()
 
     async def open(self) -> None:
         """Reaps what an earlier run left, and gets ready."""
@@ -217,17 +216,12 @@ class Host:
                     environment.stop()
                 self._forget_if_empty(key)
 
-    async def watch(self) -> AsyncIterator[Mapping[VersionKey, Mapping[str, int]]]:
-        while True:
-            yield {
-                key: Counter(environment.state.value for environment in pool.environments)
-                for key, pool in self._pools.items()
-            }
-            self._changed.clear()
-            await self._changed.wait()
-
     def enforcement(self) -> Sequence[Enforcement]:
         return self._driver.enforcement()
+
+    def warm(self) -> Mapping[VersionKey, int]:
+        """Idle on-demand environments."""
+        return {key: len(pool.idle) for key, pool in self._pools.items() if pool.idle}
 
     # ---- starting -------------------------------------------------------------------------------------
 
@@ -326,7 +320,6 @@ class Host:
             freeze_after=self._config.freeze_after,
         )
         pool.environments.add(environment)
-        self._changed.set()
         return environment
 
     async def _room_in_memory(self, pool: _Pool) -> None:
@@ -471,7 +464,6 @@ class Host:
         if environment in pool.idle:
             pool.idle.remove(environment)
         self._reserved_mb -= environment.target.memory_size
-        self._changed.set()
         disposal = self._tasks.once(f"dispose {environment.id}", environment.dispose())
         self._disposals[environment] = disposal
         disposal.add_done_callback(lambda _: self._disposals.pop(environment, None))

@@ -89,6 +89,14 @@ class Trees:
         path = self._root / "opt" / f"{key}-{sum(layer.unzipped for layer in layers)}"
         return await self._acquire(path, lambda: self._merge(layers))
 
+    def cached(self) -> frozenset[str]:
+        """Digests of the code that is unpacked."""
+        try:
+            names = os.listdir(self._root / "code")
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(name.partition("-")[0] for name in names)
+
     def _code_path(self, archive: Archive) -> Path:
         return self._root / "code" / f"{archive.digest}-{archive.unzipped}"
 

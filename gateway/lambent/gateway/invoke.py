@@ -4,6 +4,7 @@ will ask for the same.
 The order of the checks is AWS's: existence, size, JSON, state, concurrency. AWS: "Invoke".
 """
 
+import asyncio
 import base64
 import binascii
 import functools
@@ -22,12 +23,22 @@ from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import function_arn, parse_function
 from lambent.kernel.errors import (
     InvalidRequestContentException,
+    NotStarted,
     RecursiveInvocationException,
     RequestEntityTooLargeException,
     ResourceConflictException,
     ResourceNotFoundException,
+    ServiceException,
 )
-from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, State
+from lambent.kernel.models import (
+    Event,
+    Function,
+    FunctionVersion,
+    Invocation,
+    RecursiveLoop,
+    Report,
+    State,
+)
 from lambent.kernel.ports import Dispatcher, Lease, Run
 from lambent.kernel.routing import Route, Router
 
@@ -37,6 +48,8 @@ MAX_SYNC = 6_291_456
 MAX_ASYNC = 1_048_576
 MAX_CLIENT_CONTEXT = 3583
 _HOLDER = "gateway"
+# In all a little longer than a takeover takes.
+_TRY_AGAIN_SECONDS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +109,26 @@ class Invoker:
         """`params`: the input members of AWS's Invoke; `started` is given the execution, for a caller that may
         cancel it. Raises LambdaError."""
         if tracing.active is None:
-            return await self._invoke(params, request_id, trace_id, started)
+            return await self._until_taken(params, request_id, trace_id, started)
         return await tracing.timed(
             f"Invoke {params['FunctionName']}",
             trace_id or "",
-            lambda header: self._invoke(params, request_id, header, started),
+            lambda header: self._until_taken(params, request_id, header, started),
             kind="server",
             attributes={"rpc.system": "aws-api", "rpc.service": "Lambda", "aws.request_id": request_id},
         )
+
+    async def _until_taken(
+        self, params: Mapping[str, Any], request_id: str, trace_id: str | None, started: Started
+    ) -> Invoked:
+        """A lease can be over, an executor gone or the version another one by now: nothing of the invocation
+        has run then, and it is begun anew."""
+        for pause in _TRY_AGAIN_SECONDS:
+            try:
+                return await self._invoke(params, request_id, trace_id, started)
+            except NotStarted:
+                await self._services.clock.sleep(pause)
+        raise ServiceException("No executor took the invocation, and nothing of it ran. Try again in a moment.")
 
     async def _invoke(
         self, params: Mapping[str, Any], request_id: str, trace_id: str | None, started: Started
@@ -207,8 +232,12 @@ class Invoker:
         return Invoked(200, payload, error, target.version, log, invocation.trace_id)
 
 
-def _release(dispatcher: Dispatcher, lease: Lease, _: object) -> None:
-    dispatcher.release(lease)
+def _release(dispatcher: Dispatcher, lease: Lease, report: "asyncio.Future[Report]") -> None:
+    failure = None if report.cancelled() else report.exception()
+    if isinstance(failure, NotStarted):
+        dispatcher.not_taken(lease, failure.reason)
+    else:
+        dispatcher.release(lease)
 
 
 def _client_context(text: str) -> bytes:

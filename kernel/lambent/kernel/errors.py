@@ -186,7 +186,7 @@ class EventQueueUnavailable(ServiceException):
 class NotStarted(ServiceException):
     """The executor did not take the invocation, and nothing of it ran. It may be tried again elsewhere."""
 
-    def __init__(self, reason: str, message: str | None = None) -> None:
+    def __init__(self, reason: str = "closed", message: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         """What for: "closed" (the lease), "full", "expired", "draining", "unreachable"."""

@@ -143,6 +143,18 @@ class EventInvokeConfig:
     on_failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """How far a provisioned allocation is (AWS: GetProvisionedConcurrencyConfig). `status`: "IN_PROGRESS",
+    "READY" or "FAILED", and then the `reason`."""
+
+    requested: int
+    allocated: int
+    available: int
+    status: str
+    reason: str | None = None
+
+
 class RecursiveLoop(StrEnum):
     """AWS: RecursiveLoop, what becomes of a function that calls itself in a chain."""
 
@@ -328,10 +340,47 @@ class Enforcement:
     advice: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process of the cluster, as it says of itself. `role`: "gateway", "scheduler" or "executor";
+    `addresses`: {"invoke": "127.0.0.1:1234", ...}. What a listing adds: `age`, seconds since its last
+    registration by the server's clock, and `live`, whether that registration still stands."""
+
+    id: str
+    role: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    age: float = 0.0
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOwner:
+    """The scheduler that holds a shard: its member id, where it answers, and the fence of its tenure."""
+
+    owner: str
+    address: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A shard's part of the account's unreserved slots. `size`: all that it has now; `granted`: what this call
+    added; `pool_free`: what nobody has, negative when blocks are to be given back; `fenced`: the epoch is not
+    the shard's, and nothing was changed; `wanted`: another shard lately got less than it asked for."""
+
+    size: int
+    granted: int
+    pool_free: int
+    fenced: bool = False
+    wanted: bool = False
+
+
 __all__ = [
     "LATEST",
     "Alias",
     "Archive",
+    "Block",
     "Enforcement",
     "Event",
     "EventInvokeConfig",
@@ -344,10 +393,13 @@ __all__ = [
     "LogLine",
     "LogStreamInfo",
     "LoggingConfig",
+    "Member",
     "Outcome",
+    "Provisioned",
     "RecursiveLoop",
     "Report",
     "Response",
+    "ShardOwner",
     "State",
     "Trigger",
     "UpdateStatus",

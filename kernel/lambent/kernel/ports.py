@@ -5,7 +5,7 @@ tests run every adapter of a port. All errors that cross a port are `kernel.erro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from lambent.kernel.events import Item, LaneDepth, Line, OutcomeRecord, Room
 from lambent.kernel.models import (
     Alias,
     Archive,
+    Block,
     Enforcement,
     Event,
     EventInvokeConfig,
@@ -23,9 +24,11 @@ from lambent.kernel.models import (
     LogGroupInfo,
     LogLine,
     LogStreamInfo,
+    Member,
     RecursiveLoop,
     Report,
     Response,
+    ShardOwner,
     Trigger,
     VersionKey,
 )
@@ -46,7 +49,8 @@ class Clock(Protocol):
 
 class Lease(NamedTuple):
     """Slots to run one version on one executor, granted to one holder. `seconds` is a duration, counted by
-    the holder from before it asked; `bucket` is "on-demand" or a qualifier's provisioned allocation."""
+    the holder from before it asked; `bucket` is "on-demand" or a qualifier's provisioned allocation; `epoch` is
+    of the owner of `shard`."""
 
     id: str
     epoch: int
@@ -55,27 +59,35 @@ class Lease(NamedTuple):
     slots: int
     seconds: float
     bucket: str = "on-demand"
+    shard: int = 0
+    holder: str = ""
 
 
 class Dispatcher(Protocol):
     """Scheduler: who may run where."""
 
     async def acquire(
-        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1
+        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1, alias: str = ""
     ) -> Lease:
-        """Slots for a version. Raises TooManyRequestsException with AWS's Reason when a limit is reached."""
-
-    async def renew(self, holder: str, in_flight: Mapping[str, int]) -> Mapping[str, int]:
-        """Keeps a holder's leases ({lease id: running}); answers {lease id: generation to hold now}."""
+        """Slots for a version, out of the provisioned allocation of the alias or of the version where there is
+        one with room, else on demand. Raises TooManyRequestsException with AWS's Reason when a limit is
+        reached, NotStarted when the version is not what runs now."""
 
     def release(self, lease: Lease, *, slots: int = 1) -> None:
         """Gives slots back; called at the report, never at the response."""
 
-    def set_reserved(self, uid: str, slots: int | None) -> None:
-        """A function's reservation has changed (None: none); acts at once."""
+    def not_taken(self, lease: Lease, reason: str) -> None:
+        """In the place of `release`: the executor has not taken the invocation, for a reason of NotStarted."""
 
-    def forget(self, uid: str) -> None:
-        """The function is deleted."""
+    async def configure(self, function: Function) -> None:
+        """The function's limits are as it has them from now on. Raises LambdaError: nobody could be told."""
+
+    async def supersede(self, function: Function) -> None:
+        """Returns once nothing older than what `function` runs starts any more. Raises LambdaError: that is not
+        certain yet."""
+
+    async def forget(self, function: Function) -> None:
+        """The function is deleted: nothing of it starts any more. Raises LambdaError: nobody could be told."""
 
 
 class Run(Protocol):
@@ -105,9 +117,6 @@ class EnvironmentHost(Protocol):
     ) -> None:
         """Stops a function's environments, or only those of one `version`, but not those of `keep`: idle ones
         now, busy ones when done."""
-
-    def watch(self) -> AsyncIterator[Mapping[VersionKey, Mapping[str, int]]]:
-        """Counts of environments by state, each time they change."""
 
     def enforcement(self) -> Sequence[Enforcement]:
         """What this host enforces and what it cannot, with advice."""
@@ -191,6 +200,61 @@ class UsageLedger(Protocol):
 
     async def missing(self) -> int:
         """Records that were made and never came: their disk was lost, or full for too long."""
+
+
+class Members(Protocol):
+    """The processes of the cluster. Time is the server's. Raises ServiceException when it does not answer."""
+
+    async def register(self, member: Member, ttl: float) -> None:
+        """Stands for `ttl` seconds (at most 60); called again each second, in one round trip. An id is one
+        process's, and so of one role. Raises InvalidParameterValueException when it is too large."""
+
+    async def remove(self, id: str) -> None:
+        """Nothing to remove is no error."""
+
+    async def list(self, role: str | None = None) -> Sequence[Member]:
+        """By id; also those that fell silent, for 60 s after their last registration."""
+
+
+class ShardLocks(Protocol):
+    """Who owns which shard, fenced by epochs that outlive the locks. Time is the server's: the owner counts
+    its own from before it asked. Raises ServiceException when the server does not answer."""
+
+    async def claim(self, shard: int, owner: str, address: str, ttl: float) -> int | None:
+        """A new epoch, greater than all earlier ones of the shard; None: it is held, be it by `owner`."""
+
+    async def renew(self, owner: str, held: Mapping[int, int], ttl: float) -> frozenset[int]:
+        """{shard: epoch} in one round trip: those that still are the owner's at that epoch."""
+
+    async def release(self, shard: int, owner: str, epoch: int) -> None:
+        """Frees it if it still is the owner's at that epoch."""
+
+    async def owners(self) -> Mapping[int, ShardOwner]:
+        """Of each shard that is held."""
+
+
+class AccountBlocks(Protocol):
+    """The account's unreserved slots, shared by the shards in blocks. At each grow the sum of blocks is at most
+    the limit less what is reserved; where a reservation or a lower limit takes more than is free, nothing grows
+    until enough has come back. A block is its shard's: an owner's successor has it too. The epochs are those of
+    `ShardLocks`. Raises ServiceException when the server does not answer."""
+
+    async def grow(self, shard: int, epoch: int, by: int) -> Block:
+        """Adds as much of `by` (0: only looks) as the pool has. Getting less is told to the others as
+        `wanted`, for 3 s."""
+
+    async def give_back(self, shard: int, epoch: int, to: int) -> Block:
+        """Lowers the block to `to`; it is never raised by that."""
+
+    async def reserve(self, uid: str, slots: int | None) -> None:
+        """What a function has of its own, outside of the pool: its reserved concurrency, or its provisioned
+        total when it has no reservation. None: nothing any more."""
+
+    async def set_limit(self, limit: int) -> None:
+        """The account's slots in all; nothing grows before it was set once."""
+
+    async def reserved(self) -> Mapping[str, int]:
+        """{uid: slots}, to be compared with the function store."""
 
 
 class FunctionStore(Protocol):

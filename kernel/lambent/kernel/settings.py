@@ -66,6 +66,29 @@ class Settings(BaseSettings):
         validate_default=True,
         description="PEM file of who signs gRPC's clients' certificates; set: others are refused.",
     )
+    internal_host: str = Field(
+        default="127.0.0.1",
+        description="Address that `lambent scheduler` and `lambent executor` serve the other roles on. Beyond "
+        "loopback it needs LAMBENT_CLUSTER_KEY or certificates.",
+    )
+    internal_port: int = Field(
+        default=0, ge=0, le=65535, description="Port there, of gRPC or of invocations; 0 takes a free one."
+    )
+    advertise: str | None = Field(
+        default=None, description="How the other roles reach this one; unset: as LAMBENT_INTERNAL_HOST says."
+    )
+    cluster_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="What the roles of a cluster prove to each other; the same for all, 16 characters or more.",
+    )
+    internal_tls_cert: Path | None = Field(
+        default=None, description="This role's certificate chain, a PEM file: the roles talk by TLS."
+    )
+    internal_tls_key: Path | None = Field(default=None, description="Its key, a PEM file.")
+    internal_tls_ca: Path | None = Field(
+        default=None, description="PEM file of who signs the roles' certificates."
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything durable.")
     account_id: str = Field(default="000000000000", pattern=r"^\d{12}$", description="Account id in ARNs.")
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
@@ -87,7 +110,8 @@ class Settings(BaseSettings):
     blobs: str | None = Field(
         default=None,
         description="Where code, layers and large event payloads lie: s3://BUCKET/PREFIX, on the S3 server of "
-        "AWS_ENDPOINT_URL_S3 (else AWS), or a folder. Unset: `blobs` in the data folder.",
+        "AWS_ENDPOINT_URL_S3 (else AWS), or a folder. Unset: `blobs` in the data folder. The roles of a "
+        "cluster need one that all of them reach.",
     )
     s3: bool = Field(
         default=True,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import LATEST, function_arn
-from lambent.kernel.errors import EventQueueUnavailable, LambdaError, TooManyRequestsException
+from lambent.kernel.errors import EventQueueUnavailable, LambdaError, NotStarted, TooManyRequestsException
 from lambent.kernel.events import Condition, DeadEvent, Ending, Item, OutcomeRecord
 from lambent.kernel.log import Log
 from lambent.kernel.models import Event, Function, FunctionVersion, Invocation, RecursiveLoop, Response, Tried
@@ -35,6 +35,8 @@ from lambent.scheduler.retry import (
 _log = Log(__name__)
 _HOLDER = "lanes"
 _SHARE_SECONDS = 1.0
+# In all a little longer than a takeover takes.
+_TRY_AGAIN_SECONDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 Resolve = Callable[[str], Awaitable[Function | None]]
 FindRoute = Callable[[Function, str | None], Awaitable[Route | None]]
@@ -75,6 +77,7 @@ class _Attempt(NamedTuple):
     status: int | None = None
     message: str = ""
     refused: Condition | None = None
+    not_started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,15 @@ class Lanes:
                 self._opened(lane)
 
     async def _attempt(self, event: Event, lane: _Lane) -> _Attempt:
+        """One execution. What no executor has taken was none, and is begun anew."""
+        for pause in _TRY_AGAIN_SECONDS:
+            attempt = await self._try(event, lane)
+            if not attempt.not_started:
+                return attempt
+            await self._clock.sleep(pause)
+        return attempt
+
+    async def _try(self, event: Event, lane: _Lane) -> _Attempt:
         """One execution. A run that was started is seen to its report, for only then is its slot free."""
         function: Function | None = None
         target: FunctionVersion | None = None
@@ -249,12 +261,16 @@ class Lanes:
                 return _Attempt(Result.FUNCTION_ERROR, function, target, refused=refused)
             lease = await self._acquire(event, function, target)
             metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
-            ended = False
-            try:
-                response = await self._invoke(self._invocation(event, function, route), lease)
-                ended = True
-            finally:
-                self._release(lease, lane, failed=not ended)
+            response = await self._run(self._invocation(event, function, route), lease, lane)
+        except NotStarted as failure:
+            return _Attempt(
+                Result.PLATFORM,
+                function,
+                target,
+                status=failure.status,
+                message=failure.message,
+                not_started=True,
+            )
         except TooManyRequestsException as error:
             return _Attempt(Result.THROTTLED, function, target, status=error.status, message=error.message)
         except LambdaError as error:
@@ -326,6 +342,18 @@ class Lanes:
             self._dispatcher.release(lease)
         finally:
             lane.failing = False
+
+    async def _run(self, invocation: Invocation, lease: Lease, lane: _Lane) -> Response:
+        try:
+            response = await self._invoke(invocation, lease)
+        except NotStarted as failure:
+            self._dispatcher.not_taken(lease, failure.reason)
+            raise
+        except BaseException:
+            self._release(lease, lane, failed=True)
+            raise
+        self._release(lease, lane, failed=False)
+        return response
 
     async def _invoke(self, invocation: Invocation, lease: Lease) -> Response:
         run = self._host.invoke(invocation, lease)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lambent.cli import up
+from lambent.cli import listeners, up
 from lambent.cli.data_folder import DataFolder
 from lambent.kernel.settings import Settings
 
@@ -19,9 +19,9 @@ class OnePart(up.Up):
         self._how = how
 
     async def _with_servers(self, folder: DataFolder, listener: socket.socket) -> None:
-        self._forever("part", self._part())
-        self._serving = True
-        await asyncio.wait_for(self._signalled.wait(), 10)
+        self.forever("part", self._part())
+        self.serving = True
+        await asyncio.wait_for(self.signalled.wait(), 10)
 
     async def _part(self) -> None:
         if self._how == "fails":
@@ -42,7 +42,7 @@ async def test_a_server_stops_with_exit_code_1_when_a_vital_part_dies(
 def test_a_listener_that_others_reach_is_warned_of(host: str, warned: bool) -> None:
     with socket.socket() as listener:
         listener.bind((host, 0))
-        said = up._exposed(listener)
+        said = listeners.exposed(listener)
     assert (said is not None) is warned
     assert said is None or (host in said and "run code" in said)
 

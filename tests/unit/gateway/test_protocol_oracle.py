@@ -187,7 +187,11 @@ def _error_classes() -> list[type[LambdaError]]:
     return [
         found
         for found in vars(errors).values()
-        if isinstance(found, type) and issubclass(found, LambdaError) and found is not LambdaError
+        if isinstance(found, type)
+        and issubclass(found, LambdaError)
+        and found is not LambdaError
+        # Between processes only: whoever gets it tries again.
+        and found is not errors.NotStarted
     ]
 
 

@@ -81,8 +81,8 @@ async def test_work_is_done_as_it_is_while_tracing_is_off() -> None:
 
 def test_nothing_is_imported_while_it_is_off() -> None:
     code = (
-        "import sys; from lambent.cli import up; from lambent.kernel.settings import Settings;"
-        "assert up.make_tracer(Settings()) is None;"
+        "import sys; from lambent.cli import up, wiring; from lambent.kernel.settings import Settings;"
+        "assert wiring.make_tracer(Settings()) is None;"
         # redis-py imports the SDK where it is installed; the exporter and its HTTP client are ours alone.
         "ours = ('lambent.kernel.tracing_otel', 'opentelemetry.exporter');"
         "sys.exit([name for name in sys.modules if name.startswith(ours)] or 0)"

@@ -46,7 +46,7 @@ async def test_the_accounts_limit_is_exact_and_shared() -> None:
 async def test_a_reservation_is_carved_out_and_is_the_functions_bound() -> None:
     dispatcher = make(3)
     reserved, other = function("r", uid="r", reserved=2), function("o", uid="o")
-    dispatcher.set_reserved("r", 2)
+    await dispatcher.configure(reserved)
     await take(dispatcher, other)
     assert await refused(dispatcher, other) == "ConcurrentInvocationLimitExceeded"
     await take(dispatcher, reserved)
@@ -62,11 +62,11 @@ async def test_a_reservation_set_while_running_moves_what_runs() -> None:
     dispatcher = make(4)
     f, other = function("f", uid="f"), function("o", uid="o")
     lease = await take(dispatcher, f)
-    dispatcher.set_reserved("f", 1)
+    await dispatcher.configure(replace(f, reserved_concurrency=1))
     for _ in range(3):
         await take(dispatcher, other)
     assert await refused(dispatcher, other) == "ConcurrentInvocationLimitExceeded"
-    dispatcher.set_reserved("f", None)
+    await dispatcher.configure(f)
     assert await refused(dispatcher, f) == "ConcurrentInvocationLimitExceeded"
     dispatcher.release(lease)
     await take(dispatcher, f)
@@ -76,7 +76,7 @@ async def test_a_deleted_functions_reservation_ends_and_its_running_slots_still_
     dispatcher = make(3)
     gone, other = function("g", uid="g", reserved=3), function("o", uid="o")
     lease = await take(dispatcher, gone)
-    dispatcher.forget("g")
+    await dispatcher.forget(gone)
     await take(dispatcher, other)
     await take(dispatcher, other)
     assert await refused(dispatcher, other) == "ConcurrentInvocationLimitExceeded"
@@ -122,20 +122,11 @@ async def test_those_who_asked_hear_of_freed_slots() -> None:
     assert heard == [("uid", 0)]
 
 
-async def test_renewal_tells_the_newest_generation_and_leaves_out_what_is_unknown() -> None:
-    dispatcher = make()
-    old = await take(dispatcher, function(generation=1))
-    await take(dispatcher, function(generation=4))
-    assert await dispatcher.renew("test", {old.id: 1, "unknown": 1}) == {old.id: 4}
-
-
-async def test_a_version_has_generations_of_its_own_and_the_functions_slots() -> None:
+async def test_a_version_draws_on_the_functions_slots() -> None:
     dispatcher = make()
     latest = function(generation=4, reserved=1)
     version = replace(latest.latest, version="1", generation=2)
-    old = await dispatcher.acquire(latest, version, holder="test")
+    await dispatcher.acquire(latest, version, holder="test")
     with pytest.raises(TooManyRequestsException):
         await dispatcher.acquire(latest, latest.latest, holder="test")
-    dispatcher.set_reserved("uid", None)
     await dispatcher.acquire(replace(latest, reserved_concurrency=None), latest.latest, holder="test")
-    assert await dispatcher.renew("test", {old.id: 1}) == {old.id: 2}

@@ -2,6 +2,7 @@
 GetFunctionConcurrency, DeleteFunctionConcurrency, GetFunctionRecursionConfig, PutFunctionRecursionConfig."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lambent.gateway.handlers.account import reserved_in_all
@@ -71,7 +72,7 @@ async def restore(services: Services) -> None:
     while rows := await services.store.page(after=after, limit=_PAGE):
         for function in rows:
             if function.reserved_concurrency is not None:
-                services.dispatcher.set_reserved(function.uid, function.reserved_concurrency)
+                await services.dispatcher.configure(function)
         after = rows[-1].name
 
 
@@ -91,5 +92,5 @@ async def _reserve(services: Services, function: Function, slots: int | None) ->
         await services.store.set_reserved_concurrency(function.name, slots)
     except ResourceNotFoundException:
         raise missing(services, function.name) from None
-    services.dispatcher.set_reserved(function.uid, slots)
+    await services.dispatcher.configure(replace(function, reserved_concurrency=slots))
     metrics.show_reserved(function.name, slots)

@@ -163,7 +163,7 @@ async def _clear(services: Services, function: Function) -> None:
     except LambdaError as error:
         _log.warning("A deleted function was not stopped.", function=function.name, why=error.message)
     try:
-        services.dispatcher.forget(function.uid)
+        await services.dispatcher.forget(function)
         dropped = await services.queue.drop_lane(function.uid)
         if dropped:
             metrics.events_dropped.labels(metrics.function_label(function.name)).inc(dropped)

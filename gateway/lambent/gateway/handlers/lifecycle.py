@@ -197,12 +197,14 @@ def settle(services: Services, function: Function) -> asyncio.Task[None]:
     )
 
 
-async def resume(services: Services) -> int:
-    """Takes up every creation and update that the last stop of the server cut off; how many. At start."""
+async def resume(services: Services, *, older_than: float = 0.0) -> int:
+    """Takes up every creation and update that the last stop of the server cut off; how many. At start; while
+    others serve, only what is `older_than` so many seconds, for it may be under way."""
+    before = services.clock.now() - older_than
     resumed, after = 0, None
     while rows := await services.store.page(after=after, limit=_PAGE):
         for function in rows:
-            if unsettled(function.latest):
+            if unsettled(function.latest) and function.latest.last_modified <= before:
                 settle(services, function)
                 resumed += 1
         after = rows[-1].name
@@ -210,10 +212,12 @@ async def resume(services: Services) -> int:
 
 
 async def _settle(services: Services, name: str, revision: str) -> None:
-    function = await _patiently(services, name, lambda: services.store.get(name))
-    if function is None or function.latest.revision_id != revision:
+    found = await _patiently(services, name, lambda: services.store.get(name))
+    if found is None or found.latest.revision_id != revision:
         return  # never written, deleted, or created again under this name: another task's work
+    function = found
     failure: Failure | None = None
+    update = function.serving is not None
     try:
         await services.host.prepare(function.latest)
     except LambdaError as error:
@@ -227,12 +231,27 @@ async def _settle(services: Services, name: str, revision: str) -> None:
     if function.last_version:
         # First, so that whoever waits for $LATEST may run the version.
         await _patiently(services, name, lambda: _settle_version(services, function, failure))
+    if failure is None and function.serving is not None:
+        stored = function
+        function = await _patiently(services, name, lambda: _switch(services, stored, revision))
     done = new_revision()
     written = await _patiently(
         services, name, lambda: _write_outcome(services, name, revision, settled(function, failure, done))
     )
-    if written and failure is None and function.serving is not None:
+    if written and failure is None and update:
         await _stop_old(services, function)
+
+
+async def _switch(services: Services, function: Function, revision: str) -> Function:
+    """What was prepared runs from now on, and what ran before starts nowhere any more: only then may the update
+    be called successful. Raises ServiceException: that is not certain yet."""
+    switched = replace(function, serving=None)
+    try:
+        await services.store.replace(switched, expect_revision=revision)
+    except (PreconditionFailedException, ResourceNotFoundException):
+        return function  # deleted in this moment, which the next step finds
+    await services.dispatcher.supersede(switched)
+    return switched
 
 
 async def _settle_version(services: Services, function: Function, failure: Failure | None) -> None:
