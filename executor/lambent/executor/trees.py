@@ -24,6 +24,8 @@ from lambent.kernel.models import Archive
 from lambent.kernel.ports import BlobStore
 
 _log = Log(__name__)
+# Zips that are in memory at once, where the blob store has no files: of 50 MB each, 250 MB those from S3.
+_IN_MEMORY = 2
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -50,6 +52,7 @@ class Trees:
         self._partial = root / "partial"
         self._uses: dict[Path, int] = {}  # every tree known, least recently used first
         self._locks: dict[Path, asyncio.Lock] = {}
+        self._in_memory = asyncio.Semaphore(_IN_MEMORY)
 
     async def open(self) -> None:
         """Makes the folders, clears what a crash left, and learns which trees are there."""
@@ -115,7 +118,12 @@ class Trees:
 
     async def _unpack(self, archive: Archive) -> Path:
         local = await self._blobs.path(archive.digest)
-        source = Path(local) if local is not None else await self._blobs.get(archive.digest)
+        if local is not None:
+            return await self._extract(Path(local))
+        async with self._in_memory:
+            return await self._extract(await self._blobs.get(archive.digest))
+
+    async def _extract(self, source: bytes | Path) -> Path:
         try:
             return await asyncio.to_thread(self._build, lambda into: extract(source, into))
         except InvalidParameterValueException as refused:

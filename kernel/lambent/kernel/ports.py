@@ -346,6 +346,9 @@ class FunctionStore(Protocol):
 
     async def mark_set(self, key: str, value: str) -> None: ...
 
+    async def mark_first(self, key: str, value: str) -> str:
+        """Atomic: sets it if there is none; the one that stands there then."""
+
     async def ping(self) -> None:
         """Raises ServiceException when the store does not answer."""
 

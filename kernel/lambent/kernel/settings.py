@@ -7,6 +7,7 @@ The toml file is the one named by `LAMBENT_CONFIG`, else `lambent.toml` in the d
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,8 @@ from lambent.kernel.redis_urls import plain_redis_url
 # Variables that are read elsewhere: the endpoint of the commands, the toml file's name.
 _OTHER_VARIABLES = ("LAMBENT_CONFIG", "LAMBENT_ENDPOINT")
 _KEYS = "LAMBENT_FUNCTION_AWS_ACCESS_KEY_ID and LAMBENT_FUNCTION_AWS_SECRET_ACCESS_KEY"
+# AWS: names of buckets; of keys the characters that are safe everywhere.
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]{1,100}){0,8}")
 _TEST_VARIABLES = "LAMBENT_TEST_"
 
 
@@ -86,11 +89,6 @@ class Settings(BaseSettings):
     internal_tls_ca: Path | None = Field(
         default=None, description="PEM file of who signs the roles' certificates."
     )
-    blobs: str | None = Field(
-        default=None,
-        description="Where code, layers and large payloads lie, a folder; unset: in the data folder. The roles "
-        "of a cluster need one that all of them reach.",
-    )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything durable.")
     account_id: str = Field(default="000000000000", pattern=r"^\d{12}$", description="Account id in ARNs.")
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
@@ -108,6 +106,12 @@ class Settings(BaseSettings):
         default=None,
         description="RabbitMQ for asynchronous events, as amqp://USER:PASSWORD@HOST:PORT/VHOST, or memory:// "
         "to try (nothing survives); unset: that Redis.",
+    )
+    blobs: str | None = Field(
+        default=None,
+        description="Where code, layers and large event payloads lie: s3://BUCKET/PREFIX, on the S3 server of "
+        "AWS_ENDPOINT_URL_S3 (else AWS), or a folder. Unset: `blobs` in the data folder. The roles of a "
+        "cluster need one that all of them reach.",
     )
     s3: bool = Field(
         default=True,
@@ -280,6 +284,11 @@ class Settings(BaseSettings):
     def _broker(cls, value: str | None) -> str | None:
         return value if value is None else broker_url(value)
 
+    @field_validator("blobs")
+    @classmethod
+    def _blobs(cls, value: str | None) -> str | None:
+        return value if value is None else blobs_place(value)
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -343,6 +352,16 @@ def broker_url(url: str) -> str:
     if url == "memory://" or (parts.scheme in ("amqp", "amqps") and whole):
         return url
     raise wrong
+
+
+def blobs_place(value: str) -> str:
+    """s3://BUCKET or s3://BUCKET/PREFIX, or a folder's absolute path. Raises ValueError for anything else."""
+    if "://" not in value:
+        return str(Path(value).expanduser().absolute())
+    value = value.rstrip("/")
+    if _S3_URL.fullmatch(value) is None or any(part in (".", "..") for part in value.split("/")):
+        raise ValueError("neither a folder nor the URL of a bucket, as s3://BUCKET/PREFIX")
+    return value
 
 
 def endpoint_urls(environment: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from lambent.kernel.blobs.probe import FOLDER as PROBE_FOLDER
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import EventQueueUnavailable, LambdaError
 from lambent.kernel.events import DeadEvent, Item, OutcomeRecord
@@ -110,7 +111,9 @@ class Spill:
         "cannot say". An item that moves while its lane is read is either seen or has just touched its blob."""
         by_lane: dict[str, list[str]] = {}
         for name in await self._blobs.named(untouched_seconds=UNTOUCHED_SECONDS):
-            by_lane.setdefault(name.partition("/")[0], []).append(name)
+            lane = name.partition("/")[0]
+            if lane != PROBE_FOLDER:
+                by_lane.setdefault(lane, []).append(name)
         deleted = 0
         for lane, names in by_lane.items():
             used = await names_of(lane)

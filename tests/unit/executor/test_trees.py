@@ -92,6 +92,33 @@ async def test_concurrent_acquires_unpack_once(world: World, monkeypatch: pytest
     assert len(unpacked) == 1
 
 
+async def test_without_files_few_archives_are_in_memory_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives = [await world.add(a=str(number)) for number in range(8)]
+    read = world.blobs.get
+    held, most = 0, 0
+
+    async def get(digest: str) -> bytes:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        await asyncio.sleep(0)
+        return await read(digest)
+
+    def done(source: bytes | Path, into: Path) -> int:
+        nonlocal held
+        size = extract(source, into)
+        held -= 1
+        return size
+
+    monkeypatch.setattr(world.blobs, "get", get)
+    monkeypatch.setattr("lambent.executor.trees.extract", done)
+    await asyncio.gather(*map(world.trees.acquire, archives))
+    assert (held, most) == (0, 2)
+    assert world.stored() == 8
+
+
 async def test_a_cancelled_acquire_does_not_stop_the_next(world: World) -> None:
     archive = await world.add(a="x")
     doomed = asyncio.ensure_future(world.trees.acquire(archive))

@@ -6,8 +6,10 @@ import pytest
 from unit.scheduler.samples import event
 
 from lambent.kernel.blobs.memory import MemoryBlobs
+from lambent.kernel.blobs.probe import check_shared
 from lambent.kernel.clock import TestClock
 from lambent.kernel.models import Event
+from lambent.kernel.store.memory import MemoryStore
 from lambent.scheduler.spill import UNTOUCHED_SECONDS, Spill
 
 LARGE = 1000
@@ -72,6 +74,16 @@ async def test_the_sweep_deletes_what_no_item_names_and_leaves_the_rest(
     fresh = await spill.keep(large(4))
     assert await swept(spill, {"uid": frozenset({used}), "uid-b": None}) == 1
     assert set(await blobs.named(untouched_seconds=0)) == {used, other, fresh}
+
+
+async def test_the_sweep_leaves_the_object_by_which_roles_know_their_store(
+    spill: Spill, blobs: MemoryBlobs, clock: TestClock
+) -> None:
+    marks = MemoryStore()
+    await check_shared(blobs, marks)
+    await clock.advance(UNTOUCHED_SECONDS)
+    assert await swept(spill, {}) == 0
+    await check_shared(blobs, marks)
 
 
 async def test_one_that_an_item_took_over_during_the_sweep_stays(spill: Spill, clock: TestClock) -> None:

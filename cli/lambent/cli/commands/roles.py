@@ -20,7 +20,10 @@ DataDir = Annotated[
 ]
 Blobs = Annotated[
     str | None,
-    typer.Option(help="Where code lies, the same for all roles.", show_default="in the data folder"),
+    typer.Option(
+        help="Where code lies, s3://BUCKET/PREFIX or a folder; the same for all roles.",
+        show_default="in the data folder",
+    ),
 ]
 HealthPort = Annotated[
     int | None,

@@ -227,5 +227,8 @@ class MemoryStore:
     async def mark_set(self, key: str, value: str) -> None:
         self._marks[key] = value
 
+    async def mark_first(self, key: str, value: str) -> str:
+        return self._marks.setdefault(key, value)
+
     async def ping(self) -> None:
         """It is there."""

@@ -342,6 +342,10 @@ class RedisStore(VersionSteps):
     async def mark_set(self, key: str, value: str) -> None:
         await self._connection.call(lambda client: _await(client.hset(_MARKS, key, codec.utf8(value))))
 
+    async def mark_first(self, key: str, value: str) -> str:
+        await self._connection.call(lambda client: _await(client.hsetnx(_MARKS, key, codec.utf8(value))))
+        return await self.mark_get(key) or value
+
     async def ping(self) -> None:
         await self._connection.call(lambda client: _await(client.ping()))
 
