@@ -1,5 +1,5 @@
 # The only commands to learn.
-.PHONY: help install demo up test check bench chaos simulate proto
+.PHONY: help install demo up test check bench chaos cluster-test simulate proto
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -35,3 +35,6 @@ chaos: install  ## kill everything at random under load: no accepted event may b
 
 simulate: install  ## a million invocations on 300 executors under every fault, in virtual time (SEED=, RUNS=)
 	@PYTHONPATH=tests PYTHONHASHSEED=0 .venv/bin/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+cluster-test: install  ## three gateways, two schedulers, three executors; each role killed under load (SECONDS=90)
+	@PYTHONPATH=tests .venv/bin/python -m cluster $(if $(SECONDS),--seconds $(SECONDS))

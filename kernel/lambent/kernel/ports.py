@@ -1,8 +1,7 @@
 """The narrow ports where the roles meet; read this file first.
 
-Each port has an in-process adapter now and a remote one later, and a twin in memory for tests; the contract
-tests run every adapter of a port. All errors that cross a port are `kernel.errors`.
-"""
+Each port has an in-process adapter, some a remote one (`kernel/remote`), and a twin in memory for tests; the
+contract tests run every adapter of a port. All errors that cross a port are `kernel.errors`."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
