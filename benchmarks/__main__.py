@@ -4,7 +4,8 @@ noisy and only ratios of one run mean anything.
 Parts: `warm` and `cold` synchronous invokes (against `chain`, unmodified awslambdaric behind the smallest
 possible gateway without isolation, `asgi`, a bare ASGI application, and a plain `python -m awslambdaric`),
 `events` (asynchronous ones, end to end), `transport` (the kombu transport alone, against kombu's own for
-Redis), `grpc` (the gRPC API against HTTP) and `frames` (the hop between a gateway and an executor alone)."""
+Redis), `grpc` (the gRPC API against HTTP), `frames` (the hop between a gateway and an executor alone) and
+`roles` (one process against roles apart)."""
 
 import argparse
 import os
@@ -17,7 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks import events, frames, rpc, transport
+from benchmarks import events, frames, roles, rpc, transport
 from benchmarks.baselines import HANDLER, runtime_environment
 from benchmarks.servers import CLIENTS, api, baseline, cpu_seconds, create, lambent, load
 from rich.console import Console
@@ -25,7 +26,7 @@ from rich.table import Table
 
 console = Console()
 PATH = "/2015-03-31/functions/bench-{clients}/invocations"
-PARTS = ("warm", "cold", "events", "transport", "grpc", "frames")
+PARTS = ("warm", "cold", "events", "transport", "grpc", "frames", "roles")
 
 
 def warm(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
@@ -162,6 +163,8 @@ def main() -> None:
         rpc.run(console, given.seconds)
     if "frames" in parts:
         frames.run(console, given.seconds)
+    if "roles" in parts:
+        roles.run(console, given.seconds)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,6 @@ class LaneReader:
         self._network, self._executors, self._queue = network, executors, queue
         self._store = View(redis, node, redis.store)
         self._cache: dict[str, Function] = {}
-        self._refused: Counter[str] = Counter()
         view = cast(EventQueue, QueueView(queue, node))
         self.holder = LeaseHolder(
             f"{node.name}-lanes",
@@ -211,11 +210,12 @@ class LaneReader:
             raise
 
     def release(self, lease: Lease, *, slots: int = 1) -> None:
-        """`Dispatcher.release`, but for what the executor did not take."""
-        if self._refused[lease.id]:
-            self._refused[lease.id] -= 1
-        else:
-            self.holder.release(lease)
+        """`Dispatcher.release`."""
+        self.holder.release(lease)
+
+    def not_taken(self, lease: Lease, reason: str) -> None:
+        """`Dispatcher.not_taken`."""
+        self.holder.not_taken(lease, reason)
 
     def invoke(self, invocation: Invocation, lease: Lease) -> _Run:
         """`EnvironmentHost.invoke`; the payload says how many seconds it takes."""
@@ -236,9 +236,6 @@ class LaneReader:
             float(invocation.payload),
             ended=ended,
         )
-        if isinstance(failure, NotStarted):
-            self._refused[lease.id] += 1
-            self.holder.not_taken(lease, failure.reason)
-        elif failure is not None and not isinstance(failure, ServiceException):
+        if failure is not None and not isinstance(failure, ServiceException):
             raise failure
         run.over(failure)

@@ -290,6 +290,8 @@ class LeaseHolder:
     def _refuse(self, pool: _Pool, name: str, asked: list[_Waiter], reason: str) -> None:
         if reason != STALE and self._freed is not None:
             self._refused.setdefault(pool.shard, {})[pool.key.uid] = None
+        if reason == STALE:
+            self._stale(name)  # or the next try would ask for the same
         for waiter in asked:
             if waiter.slot.done():
                 continue
