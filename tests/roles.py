@@ -148,7 +148,7 @@ class ClusterOf:
 
     def _role(self, kind: str, number: int) -> Role:
         # Executors on one machine must not share the uids of their environments.
-        own = {"LAMBENT_UID_BASE": str(1_600_000 + number * 10_000), "LAMBENT_MEMORY_MB": "4096"}
+        own = {"LAMBENT_UID_BASE": str(1_600_000 + number * 10_000), "LAMBENT_MEMORY_MB": "8192"}
         return Role(kind, self.folder / f"{kind}{number}", {**self._shared, **own})
 
     def add_executor(self) -> Role:
