@@ -3,6 +3,7 @@ shows its peers what the operator gave it to show.
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 import ssl
@@ -24,6 +25,7 @@ from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
 _EVERY_SECONDS = 1.0
+_AT_LEAST_SECONDS = 0.1
 # A member that has not registered for so long is not counted on.
 TTL_SECONDS = 5.0
 # Clients find an executor's address for so long after its last word: its runs may still be under way.
@@ -101,6 +103,7 @@ class Membership:
         self._seen: Mapping[str, Member] = {}
         self._said = ""
         self._task: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
 
     def serve(self, name: str, port: int) -> str:
         """This role answers at a port; its address for others."""
@@ -120,7 +123,12 @@ class Membership:
 
     async def _run(self) -> None:
         while True:
-            await self._clock.sleep(_EVERY_SECONDS)
+            # Who is asked for somebody new looks at once, but not all the time.
+            await self._clock.sleep(_AT_LEAST_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_SECONDS - _AT_LEAST_SECONDS):
+                    await self._wanted.wait()
+            self._wanted.clear()
             try:
                 await self.step()
                 self._said = ""
@@ -140,6 +148,8 @@ class Membership:
     def executor(self, id: str) -> Address | None:
         """Where an executor takes invocations; None if it is gone."""
         found = self._seen.get(id)
+        if found is None:
+            self._wanted.set()
         if found is None or found.age > _KNOWN_SECONDS or "invoke" not in found.addresses:
             return None
         return parsed(found.addresses["invoke"])

@@ -189,4 +189,5 @@ class NotStarted(ServiceException):
     def __init__(self, reason: str = "closed", message: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
-        """What for: "closed" (the lease), "full", "expired", "draining", "unreachable"."""
+        """What for: the lease is "closed", "full" or "expired", the executor "draining", "unreachable" or
+        "unknown", the version "stale"."""

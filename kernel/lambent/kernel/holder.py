@@ -186,6 +186,8 @@ class LeaseHolder:
         held.running -= 1
         if reason == "full":
             held.slots = min(held.slots, held.running)
+        elif reason == "unknown":
+            self._offer(held)  # its executor is new, and where it is will be known in a moment
         elif not held.dropped or held.running <= 0:
             if not held.dropped:
                 self._given_up.setdefault(held.shard, {})[held.id] = Held(held.running, held.slots)

@@ -453,8 +453,11 @@ class ShardOwner:
 
     def _grows(self, asked: Asked, now: float) -> bool:
         """Whether a larger block is on its way; asks for one if that may help."""
-        again = self._others_give(now) and now - asked.grown >= _REGROW_SECONDS
-        if again or (asked.grown == _NEVER and now - self._denied_last >= _SQUEEZE_SECONDS):
+        if asked.grown == _NEVER:
+            helps = self._others_give(now) or now - self._denied_last >= _SQUEEZE_SECONDS
+        else:  # what it got may have been given back while it waited for an executor
+            helps = self._others_give(now) or self._denied_last < asked.grown
+        if helps and now - asked.grown >= _REGROW_SECONDS:
             asked.grown = now
             self._growing = True
             self._grow(asked.ask.want)

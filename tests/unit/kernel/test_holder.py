@@ -179,6 +179,21 @@ async def test_a_full_lease_has_no_free_slots() -> None:
     assert (await world.acquire()).id == "m"
 
 
+async def test_a_lease_on_an_executor_that_is_not_known_yet_is_kept_and_not_avoided() -> None:
+    world = World((grant(),))
+    lease = await world.acquire()
+    world.holder.not_taken(lease, "unknown")
+    assert (await world.acquire()).id == lease.id
+    assert len(world.link.asks) == 1
+
+
+async def test_a_stale_version_drops_what_is_cached_of_it() -> None:
+    world = World(Refused("stale"))
+    with pytest.raises(NotStarted) as raised:
+        await world.acquire()
+    assert (raised.value.reason, world.stale) == ("stale", ["f"])
+
+
 async def test_whom_nobody_can_help_is_told_after_a_while() -> None:
     world = World(*[Refused(MOVED)] * 100)
     waiting = asyncio.ensure_future(world.acquire())

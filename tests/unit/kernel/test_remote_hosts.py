@@ -76,7 +76,7 @@ async def test_a_lease_on_an_executor_that_is_gone_is_not_started() -> None:
         for end in (run.response, run.report):
             with pytest.raises(NotStarted) as raised:
                 await end
-            assert raised.value.reason == "unreachable"
+            assert raised.value.reason == "unknown"
 
 
 async def test_an_executor_that_has_moved_is_followed() -> None:

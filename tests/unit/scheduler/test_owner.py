@@ -336,6 +336,16 @@ def test_an_empty_pool_is_a_refusal_only_after_the_others_had_time_to_give_back(
     assert world.replies == [Refused(ACCOUNT_FULL)]
 
 
+def test_what_is_given_back_while_an_ask_waits_for_an_executor_is_grown_again() -> None:
+    world = World(reserved=None)
+    world.ask()  # and there is no executor
+    world.owner.counts.limit = 9
+    world.owner.block_changed(0.1)
+    world.owner.counts.limit = 0
+    world.owner.block_changed(0.5)
+    assert (world.grown, world.replies) == ([1, 1], [])
+
+
 def test_who_asks_an_owner_that_closes_is_sent_to_the_next_one() -> None:
     world = World()
     world.ask()

@@ -52,7 +52,7 @@ class Hosts:
         if host is not None:
             return host.invoke(invocation, lease)
         run = RemoteRun(asyncio.get_running_loop())
-        run.fail(NotStarted("unreachable", f"The executor {lease.executor} is gone."))
+        run.fail(NotStarted("unknown", f"The executor {lease.executor} is not known here: new, or gone."))
         return run
 
     async def prepare(self, target: FunctionVersion) -> None:
