@@ -40,6 +40,7 @@ from lambent.kernel.settings import endpoint_urls
 from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
+from lambent.kernel.vitals import Vitals
 
 # Where functions find the API, inside their own network.
 _INSIDE = "http://127.0.0.1:9000"
@@ -105,9 +106,10 @@ class _Parts:
         self._role, self._folder, self._relay = role, folder, relay
         self._cluster, self._client = cluster, client
         self.membership = Membership("executor", redis_url, settings)
-        self._redis_url = redis_url
         self._logs = RedisLogs(redis_url, shards=settings.shards)
+        self._store = RedisStore(redis_url, shards=settings.shards)
         self._ledger = RedisUsageLedger(redis_url)
+        self._vitals = Vitals(store=self._store, ledger=self._ledger, resolve=self._store.get, clock=role.clock)
         self._blobs = make_blobs(settings)
         self._trees = Trees(settings.data_dir / "trees", self._blobs)
         self._runtimes = Runtimes(settings.data_dir, settings.runtime_match)
@@ -172,16 +174,15 @@ class _Parts:
         role.forever("beats", self._joining.run())
         role.forever("owners", self._watch_owners())
         role.forever("meeting", self._joining.run_meeting())
+        role.forever("event loop lag", self._vitals.run_second())
+        role.forever("Redis ping", self._vitals.run_redis())
+        role.forever("metric series", self._vitals.run_series())
         role.tasks.once("usage", self._shipping.run())
 
     async def _check_blobs(self) -> None:
         """Raises LambdaError when code is looked for where the gateways do not put it."""
-        store = RedisStore(self._redis_url, shards=self._role.settings.shards)
-        try:
-            await store.open()
-            await check_shared(self._blobs, store)
-        finally:
-            await store.close()
+        await self._store.open()
+        await check_shared(self._blobs, self._store)
 
     async def close(self) -> None:
         role = self._role
@@ -203,6 +204,7 @@ class _Parts:
         await self.membership.leave()
         await close_blobs(self._blobs)
         await self._ledger.close()
+        await self._store.close()
         await self._logs.close()
 
     def facts(self) -> dict[str, Any]:

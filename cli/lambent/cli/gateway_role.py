@@ -178,7 +178,6 @@ class _Parts:
             store=self._store,
             ledger=self._ledger,
             resolve=self.functions.get,
-            slots=lambda: self._holder.slots,
             clock=role.clock,
         )
 
@@ -254,11 +253,17 @@ class _Parts:
         await self.membership.start(role.tasks)
         await self._hosts.open()
         role.forever("renewals", self._holder.run())
+        role.forever("held slots", self._show())
         role.forever("event loop lag", self._vitals.run_second())
         role.forever("Redis ping", self._vitals.run_redis())
         role.forever("metric series", self._vitals.run_series())
         role.forever("collector", collector.run(self.services))
         role.forever("unsettled functions", self._resume())
+
+    async def _show(self) -> None:
+        while True:
+            metrics.lease_slots_held.set(self._holder.slots)
+            await self._role.clock.sleep(1.0)
 
     async def _resume(self) -> None:
         """Takes up creations and updates whose gateway died, now and then."""

@@ -181,6 +181,7 @@ class _Parts:
         role.forever("leases", self._service.run())
         role.forever("renewals", self._holder.run())
         role.forever("queue feed", self._events.feed.run())
+        role.forever("numbers of shards", self._show())
         role.forever("event loop lag", self._vitals.run_second())
         role.forever("Redis ping", self._vitals.run_redis())
         role.forever("metric series", self._vitals.run_series())
@@ -210,6 +211,15 @@ class _Parts:
             on_release=release,
         )
         self._keeper.start()
+
+    async def _show(self) -> None:
+        while True:
+            owned = self._service.owned
+            metrics.shards_owned.set(len(owned))
+            metrics.shards_taken_over.set(sum(not owner.ready for owner in owned.values()))
+            metrics.executors_joined.set(sum(node.connected for node in self._service.nodes))
+            metrics.lease_slots_held.set(self._holder.slots)
+            await self._role.clock.sleep(1.0)
 
     def _heard_change(self, name: str) -> None:
         """Holders hear of it with their next renewal, should the store's own news get lost on the way."""
@@ -254,6 +264,7 @@ class _Parts:
         while True:
             await clock.sleep(every)
             if self._keeper is None or self._keeper.epoch(0) is None:
+                self._events.upkeep.hide()
                 continue
             try:
                 await step()

@@ -188,6 +188,20 @@ memory_limit = Gauge(
 lease_slots = Gauge(
     "lambent_lease_slots", "Slots that are granted: what counts against the limits.", registry=REGISTRY
 )
+lease_slots_held = Gauge(
+    "lambent_lease_slots_held",
+    "Slots of leases that this process holds: a gateway, or a scheduler for its queued events.",
+    registry=REGISTRY,
+)
+shards_owned = Gauge("lambent_shards_owned", "Shards of functions that this scheduler owns.", registry=REGISTRY)
+shards_taken_over = Gauge(
+    "lambent_shards_being_taken_over",
+    "Of those: not ready yet, since not every executor has said what it runs.",
+    registry=REGISTRY,
+)
+executors_joined = Gauge(
+    "lambent_executors_joined", "Executors with a stream to this scheduler.", registry=REGISTRY
+)
 account_limit = Gauge(
     "lambent_account_concurrency_limit", "The account's limit of concurrent executions.", registry=REGISTRY
 )

@@ -20,8 +20,8 @@ GRACE_SECONDS = 300.0
 
 
 class Vitals:
-    """`resolve(name)` gives a function or None, from a cache if there is one; `slots()` those that are granted.
-    Run `run_second`, `run_redis` and `run_series` under `Tasks.forever`."""
+    """`resolve(name)` gives a function or None, from a cache if there is one; `slots()` those that are granted
+    here, if this is who grants them. Run `run_second`, `run_redis` and `run_series` under `Tasks.forever`."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Vitals:
         store: FunctionStore,
         ledger: UsageLedger,
         resolve: Callable[[str], Awaitable[Function | None]],
-        slots: Callable[[], int],
+        slots: Callable[[], int] | None = None,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -42,7 +42,8 @@ class Vitals:
     async def run_second(self) -> None:
         """A sleep that ends late has waited for whatever held the loop."""
         while True:
-            metrics.lease_slots.set(self._slots())
+            if self._slots is not None:
+                metrics.lease_slots.set(self._slots())
             before = self._clock.monotonic()
             await self._clock.sleep(_LAG_SECONDS)
             metrics.loop_lag.observe(max(0.0, self._clock.monotonic() - before - _LAG_SECONDS))

@@ -88,6 +88,12 @@ class QueueUpkeep:
             return
         self._show(depths)
 
+    def hide(self) -> None:
+        """Another process shows the queue's numbers: those that were shown here would be counted twice."""
+        if self._shown:
+            self._show([])
+            self._shown = {}
+
     async def _trim(self, depth: LaneDepth) -> None:
         dropped = await self._queue.trim_dead(depth.lane, keep=self._keep_dead)
         name = self._names.get(depth.lane) or depth.lane

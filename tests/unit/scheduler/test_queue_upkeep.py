@@ -124,3 +124,15 @@ async def test_a_function_whose_series_have_ended_is_not_shown_again(
     metrics.forget("upkeep")
     await upkeep.look()
     assert b'function="upkeep"' not in metrics.exposition()
+
+
+async def test_numbers_that_another_process_shows_now_are_shown_as_nothing_here(
+    queue: MemoryEventQueue, upkeep: QueueUpkeep
+) -> None:
+    await queue.publish(event(1))
+    await upkeep.look()
+    assert shown()["depth"] == 1
+    upkeep.hide()
+    assert shown()["depth"] == 0
+    await upkeep.look()
+    assert shown()["depth"] == 1
