@@ -17,6 +17,7 @@ import http.client
 import json
 import random
 import signal
+import socket
 import socketserver
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from roles import ClusterOf, Role
 from running import ROLE, RUNTIME, zipped
@@ -54,11 +56,11 @@ class Truth(socketserver.ThreadingTCPServer):
     """What really runs."""
 
     allow_reuse_address = True
-    daemon_threads = True
     request_queue_size = 512
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Run)
+        self._open: set[socket.socket] = set()
         self.lock = threading.Lock()
         self.running: Counter[str] = Counter()
         self.peaks: Counter[str] = Counter()
@@ -73,6 +75,26 @@ class Truth(socketserver.ThreadingTCPServer):
     @property
     def port(self) -> int:
         return int(self.server_address[1])
+
+    def end(self) -> None:
+        """Once the cluster has ended: whoever still holds a connection is a relay that nobody waits for."""
+        self.shutdown()
+        with self.lock:
+            for each in self._open:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+        self._thread.join(10)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self.lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
 
     def begins(self, name: str, code: int) -> None:
         with self.lock:
@@ -151,7 +173,11 @@ class Load:
         draw = random.Random(number)
         connection: http.client.HTTPConnection | None = None
         gateway: Role | None = None
-        while not self._over.is_set():
+        while True:
+            if self._over.is_set():
+                if connection is not None:
+                    connection.close()
+                return
             if connection is None:
                 gateway = draw.choice([each for each in self.cluster.gateways if each.alive])
                 connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
@@ -225,7 +251,14 @@ class Trial:
         self.kills: list[float] = []
 
     def functions(self) -> None:
-        aws = self.cluster.gateways[0].client()
+        with contextlib.closing(self.cluster.gateways[0].client()) as aws:
+            self._make_functions(aws)
+
+    @staticmethod
+    def _variables(truth: Truth, name: str) -> dict[str, dict[str, str]]:
+        return {"Variables": {"PORT": str(truth.port), "NAME": name}}
+
+    def _make_functions(self, aws: Any) -> None:
         for name in ("limited", "free", "queued", "updated"):
             aws.create_function(
                 FunctionName=name,
@@ -234,7 +267,7 @@ class Trial:
                 Handler="app.handler",
                 Role=ROLE,
                 Timeout=20,
-                Environment={"Variables": {"PORT": str(self.truth.port), "NAME": name}},
+                Environment=self._variables(self.truth, name),
             )
         for name in ("limited", "free", "queued", "updated"):
             aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
@@ -307,7 +340,10 @@ class Trial:
         victim.signal(signal.SIGCONT)
 
     def _update(self) -> None:
-        aws = self.cluster.gateways[0].client()
+        with contextlib.closing(self.cluster.gateways[0].client()) as aws:
+            self._update_code(aws)
+
+    def _update_code(self, aws: Any) -> None:
         code = self.truth.settled.get("updated", 1) + 1
         aws.update_function_code(FunctionName="updated", ZipFile=zipped({"app.py": _code(code)}))
         until = time.monotonic() + 60
@@ -390,8 +426,7 @@ def run(folder: Path, seconds: float, say: Callable[[str], None]) -> Verdict:
             trial.run(seconds)
             return trial.verdict()
     finally:
-        truth.shutdown()
-        truth.server_close()
+        truth.end()
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ class Residue:
         things |= {f"cgroup {path}" for path in _groups(f"lambent-{instance}")}
         link = "lmb" + hashlib.sha256(instance.encode()).hexdigest()[:6]
         things |= {f"link {name}" for name in os.listdir("/sys/class/net") if name.startswith(link)}
-        things |= {f"loop device {name}" for name in _loops(str(server.data_dir))}
+        things |= {f"loop device {name}" for name in _loops(str(server.data_dir.absolute()))}
         for folder in _UNFINISHED:
             if (server.data_dir / folder).is_dir():
                 things |= {f"file {path}" for path in (server.data_dir / folder).iterdir()}
