@@ -17,7 +17,7 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import EventInvokeConfig, Function, RecursiveLoop
+from lambent.kernel.models import EventInvokeConfig, Function, ProvisionedConfig, RecursiveLoop
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.redis import RedisStore
 
@@ -313,6 +313,22 @@ async def test_event_invoke_configurations_are_kept_by_qualifier(store: AnyStore
     assert await store.set_event_invoke("f", "$LATEST", lambda before: None) is None
     stored = await store.get("f")
     assert stored is not None and stored.event_invoke == {"live": two}
+
+
+async def test_provisioned_allocations_are_kept_by_qualifier_and_go_with_it(store: AnyStore) -> None:
+    function = await published(store)
+    one, two = ProvisionedConfig(3, 1.5), ProvisionedConfig(4, 2.5)
+    await store.set_provisioned("f", "live", one)
+    await store.set_provisioned("f", "1", two)
+    assert (await found(store)).provisioned == {"1": two, "live": one}
+    await store.set_provisioned("f", "live", two)
+    await store.set_provisioned("f", "other", None)
+    assert (await found(store)).provisioned == {"1": two, "live": two}
+    await store.delete_alias("f", "live")
+    await store.delete_version(function, 1)
+    assert (await found(store)).provisioned == {}
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_provisioned("gone", "live", one)
 
 
 async def test_changes_of_one_configuration_at_once_lose_none(store: AnyStore) -> None:

@@ -200,7 +200,7 @@ class LaneReader:
         return Route(function.to_run)
 
     async def acquire(
-        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1
+        self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1, alias: str = ""
     ) -> Lease:
         """`Dispatcher.acquire`."""
         try:

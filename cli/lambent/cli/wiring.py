@@ -157,6 +157,7 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     metrics.account_limit.set(settings.concurrent_executions)
     functions = FunctionCache(store)
     store.on_change(functions.changed)
+    dispatcher.keep_by(host, functions.version)
     events = make_event_parts(
         settings,
         queue=queue,

@@ -105,6 +105,7 @@ class Environment:
         self.key = target.key
         self.state = EnvironmentState.STARTING
         self.idle_since = 0.0
+        self.init_seconds = limits.INIT_SECONDS
         self._cut = False
         self.condemned = False  # busy now; to be stopped when done (its function was changed or deleted)
         self._launch = launch
@@ -141,7 +142,7 @@ class Environment:
         the first invocation. Raises LambdaError when the platform could not start it; it is dead then."""
         self._line(self._init_line)
         try:
-            took = await self._init(limits.INIT_SECONDS)
+            took = await self._init(self.init_seconds)
         except _InitFailed as failure:
             self._log_init_failure(failure, phase="init")
             peak, cpu_us = self._used()
@@ -176,7 +177,7 @@ class Environment:
             self._output = Output(sandbox.output, self._line)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
             self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
-            timer = self._loop.call_later(seconds + _EARLY_SECONDS, self._init_timed_out)
+            timer = self._loop.call_later(seconds + _EARLY_SECONDS, self._init_timed_out, seconds)
             try:
                 await initialised
             finally:
@@ -198,8 +199,8 @@ class Environment:
         self._connections.add(connection)
         return connection
 
-    def _init_timed_out(self) -> None:
-        timeout = limits.timed_out("", limits.INIT_SECONDS)
+    def _init_timed_out(self, seconds: float) -> None:
+        timeout = limits.timed_out("", seconds)
         self._fail_init(_InitFailed("timeout", timeout))
 
     def _fail_init(self, failure: _InitFailed) -> None:
@@ -210,6 +211,10 @@ class Environment:
         ms = (self._clock.monotonic() - self._init_begun) * 1000
         error_type = failure.response.error_type if failure.status == "error" else None
         self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
+
+    @property
+    def starting(self) -> bool:
+        return self.state is EnvironmentState.STARTING
 
     @property
     def init_begun(self) -> float:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandb
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
+from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics, tracing
@@ -31,14 +32,14 @@ from lambent.kernel.errors import (
 )
 from lambent.kernel.log import Log
 from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Outcome, Report, VersionKey
-from lambent.kernel.ports import Clock, Lease, LogStore
+from lambent.kernel.ports import Clock, Kept, Lease, LogStore
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
 # How long an execution waits for an environment that has answered before a new one is started for it.
 _PATIENCE_SECONDS = 0.01
 _ROOM_SECONDS = 1.0
-_SLOT_SECONDS = 0.5
+INIT_FAILURE = "FUNCTION_ERROR_INIT_FAILURE"
 _COLLECT_SECONDS = 60.0
 
 
@@ -57,76 +58,6 @@ class HostConfig:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     starts_at_once: int = 4
     cache_mb: int = 4096
-
-
-class _Pool:
-    """The environments of one version and the executions that wait for one."""
-
-    __slots__ = ("answered", "environments", "idle", "label", "patience", "starting", "target", "waiting")
-
-    def __init__(self, target: FunctionVersion) -> None:
-        self.target = target
-        self.environments: set[Environment] = set()
-        self.idle: list[Environment] = []
-        self.waiting: deque[Execution] = deque()
-        self.starting = 0
-        self.answered: set[Environment] = set()
-        self.patience: asyncio.TimerHandle | None = None
-        self.label = _Series(target.name)
-
-
-class _Slot:
-    """A place among the cold starts under way, given back at the end or after a moment: a long init is the
-    function's own affair and must not keep others from starting."""
-
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> None:
-        await self._slots.acquire()
-        self._timer = asyncio.get_running_loop().call_later(_SLOT_SECONDS, self._give_back)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._slots.release()
-
-
-class _Series:
-    """A function's own metric series, looked up once."""
-
-    __slots__ = (
-        "billed",
-        "concurrent",
-        "duration",
-        "errors",
-        "gb_seconds",
-        "init",
-        "init_failures",
-        "memory",
-        "outcomes",
-        "start",
-        "start_failures",
-    )
-
-    def __init__(self, name: str) -> None:
-        label = metrics.function_label(name)
-        self.duration = metrics.duration.labels(label)
-        self.init = metrics.init_duration.labels(label)
-        self.start = metrics.cold_start_duration.labels(label)
-        self.init_failures = metrics.init_failures.labels(label)
-        self.start_failures = metrics.start_failures.labels(label)
-        self.memory = metrics.memory_used.labels(label)
-        self.billed = metrics.billed.labels(label)
-        self.gb_seconds = metrics.billed_gb_seconds.labels(label)
-        self.errors = metrics.errors.labels(label)
-        self.concurrent = metrics.concurrent.labels(label)
-        self.outcomes = {outcome: metrics.invocations.labels(label, outcome.value) for outcome in Outcome}
 
 
 class Host:
@@ -151,7 +82,8 @@ class Host:
         self._meter = meter
         self._clock = clock
         self._tasks = Tasks("executor", on_death=None)
-        self._pools: dict[VersionKey, _Pool] = {}
+        self._pools: dict[PoolKey, Pool] = {}
+        self._pool_of: dict[Environment, Pool] = {}
         self._busy: set[Execution] = set()
         self._disposals: dict[Environment, asyncio.Task[None]] = {}
         self._reserved_mb = 0
@@ -176,10 +108,10 @@ class Host:
         if self._stopping:
             execution.fail(ServiceException("The server is stopping. Try again in a moment."))
             return execution
-        key = invocation.target.key
+        key = invocation.target.key, lease.bucket
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(invocation.target)
+            pool = self._pools[key] = Pool(invocation.target, lease.bucket)
         self._busy.add(execution)
         execution.cancelled = functools.partial(self._cancel, pool, execution)
         pool.label.concurrent.inc()
@@ -191,7 +123,7 @@ class Host:
         self._start_what_is_missing(pool)
         return execution
 
-    def _cancel(self, pool: _Pool, execution: Execution) -> None:
+    def _cancel(self, pool: Pool, execution: Execution) -> None:
         if execution in pool.waiting:
             pool.waiting.remove(execution)
             execution.fail(ServiceException("The invocation was cancelled before it began."))
@@ -210,22 +142,45 @@ class Host:
     async def stop_function(
         self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
     ) -> None:
-        for key, pool in list(self._pools.items()):
+        for (key, _), pool in list(self._pools.items()):
             if key.uid == uid and key != keep and version in (None, key.version):
+                pool.wanted = 0
                 for environment in list(pool.environments):
                     environment.stop()
-                self._forget_if_empty(key)
+                self._forget_if_empty(pool)
 
     def enforcement(self) -> Sequence[Enforcement]:
         return self._driver.enforcement()
 
     def warm(self) -> Mapping[VersionKey, int]:
         """Idle on-demand environments."""
-        return {key: len(pool.idle) for key, pool in self._pools.items() if pool.idle}
+        return {
+            key: len(pool.idle)
+            for (key, bucket), pool in self._pools.items()
+            if pool.idle and bucket == ON_DEMAND
+        }
+
+    def provision(self, target: FunctionVersion, bucket: str, wanted: int, tags: Mapping[str, str]) -> None:
+        key = target.key, bucket
+        pool = self._pools.get(key)
+        if pool is None:
+            if wanted == 0:
+                return
+            pool = self._pools[key] = Pool(target, bucket)
+        if wanted > pool.wanted:
+            pool.failed, pool.failures, pool.not_before = "", 0, 0.0
+        pool.wanted, pool.tags = wanted, tags
+        for environment in pool.spare:
+            environment.stop()
+        self._start_what_is_kept(pool)
+        self._forget_if_empty(pool)
+
+    def provisioned(self) -> Sequence[Kept]:
+        return [pool.kept() for pool in self._pools.values() if pool.wanted]
 
     # ---- starting -------------------------------------------------------------------------------------
 
-    def _start_what_is_missing(self, pool: _Pool) -> None:
+    def _start_what_is_missing(self, pool: Pool) -> None:
         """One start for each execution that neither a start under way nor an environment that has just answered
         will serve. A client's next request often comes before the runtime has asked for it: a cold start for
         that would cost a hundred times the wait, and leave one environment too many."""
@@ -235,26 +190,46 @@ class Host:
             loop = asyncio.get_running_loop()
             pool.patience = loop.call_later(_PATIENCE_SECONDS, self._patience_is_over, pool)
 
-    def _patience_is_over(self, pool: _Pool) -> None:
+    def _start_what_is_kept(self, pool: Pool) -> None:
+        """What an allocation lacks; after a failure a while later."""
+        if self._stopping or not pool.short:
+            return
+        left = pool.not_before - self._clock.monotonic()
+        if left > 0:
+            self._tasks.once("provision later", self._provision_later(pool, left))
+            return
+        for _ in range(pool.short):
+            self._start_one(pool)
+
+    async def _provision_later(self, pool: Pool, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._start_what_is_kept(pool)
+
+    def _patience_is_over(self, pool: Pool) -> None:
         pool.patience = None
         while len(pool.waiting) > pool.starting and not self._stopping:
             self._start_one(pool)
 
-    def _start_one(self, pool: _Pool) -> None:
+    def _start_one(self, pool: Pool) -> None:
         pool.starting += 1
+        pool.unmade += 1
         self._tasks.once(f"start {pool.target.name}", self._start(pool))
 
-    async def _start(self, pool: _Pool) -> None:
+    async def _start(self, pool: Pool) -> None:
         environment: Environment | None = None
         error: LambdaError | None = None
+        unmade = True
         asked = self._clock.monotonic()
         # Who waits for it, for the trace.
         cause = pool.waiting[min(pool.starting, len(pool.waiting)) - 1].invocation if pool.waiting else None
         try:
             await self._room_in_memory(pool)
-            async with _Slot(self._start_slots):
-                if pool.waiting:  # else it was served by another environment meanwhile
+            async with Slot(self._start_slots):
+                # Else it was served by another environment meanwhile.
+                if pool.waiting or len(pool.environments) < pool.wanted:
                     environment = self._new_environment(pool)
+                    unmade = False
+                    pool.unmade -= 1
                     await environment.start()
         except LambdaError as failure:
             error = failure
@@ -263,10 +238,18 @@ class Host:
             error = limits.platform_error(failure)
         finally:
             pool.starting -= 1
+            pool.unmade -= unmade
         if error is not None:
             pool.label.start_failures.inc()
             if environment is not None:
                 self._drop(pool, environment)
+            if pool.wanted and not pool.waiting:
+                pool.keep_failed(pool.failed, self._clock.monotonic())
+                _log.warning(
+                    "A provisioned environment could not be started; it is tried again.",
+                    function=pool.target.name,
+                    why=error.message,
+                )
             self._refuse(pool, error)
         elif environment is not None:
             pool.label.start.observe(self._clock.monotonic() - asked)
@@ -275,12 +258,19 @@ class Host:
                 traces.started(cause, environment, took=now - asked, init=now - environment.init_begun)
             if environment.state is EnvironmentState.INIT_FAILED:
                 pool.label.init_failures.inc()
-                self.environment_idle(environment)
+                if pool.wanted and not pool.waiting:
+                    pool.keep_failed(INIT_FAILURE, self._clock.monotonic())
+                    self._drop(pool, environment)
+                else:
+                    self.environment_idle(environment)
+            elif pool.wanted:
+                pool.failed, pool.failures = "", 0
         if not self._stopping:
             self._start_what_is_missing(pool)
-        self._forget_if_empty(pool.target.key)
+            self._start_what_is_kept(pool)
+        self._forget_if_empty(pool)
 
-    def _refuse(self, pool: _Pool, error: LambdaError) -> None:
+    def _refuse(self, pool: Pool, error: LambdaError) -> None:
         """Fails the execution that waits longest. One that memory is short for, and that has not waited long
         itself, goes on waiting for an environment that is busy now."""
         if not pool.waiting:
@@ -293,7 +283,7 @@ class Host:
             metrics.throttles.labels(name, error.reason).inc()
         pool.waiting.popleft().fail(error)
 
-    def _new_environment(self, pool: _Pool) -> Environment:
+    def _new_environment(self, pool: Pool) -> Environment:
         target = pool.target
         command = self._command(target)
         self._reserve(target.memory_size)
@@ -303,7 +293,7 @@ class Host:
         arn = runtime_version_arn(region=self._config.region, runtime=target.runtime)
 
         async def launch() -> Sandbox:
-            return await self._launch(environment_id, target, command, stream)
+            return await self._launch(environment_id, pool, command, stream)
 
         environment = Environment(
             environment_id,
@@ -314,15 +304,18 @@ class Host:
             logs=self._logs,
             tasks=self._tasks,
             meter=self._meter,
-            tags=pool.waiting[0].invocation.tags if pool.waiting else {},
+            tags=pool.waiting[0].invocation.tags if pool.waiting else pool.tags,
             stream=stream,
             init_line=log_lines.init_start(command.version_text, arn),
             freeze_after=self._config.freeze_after,
         )
+        if pool.bucket != ON_DEMAND:
+            environment.init_seconds = limits.PROVISIONED_INIT_SECONDS
         pool.environments.add(environment)
+        self._pool_of[environment] = pool
         return environment
 
-    async def _room_in_memory(self, pool: _Pool) -> None:
+    async def _room_in_memory(self, pool: Pool) -> None:
         """Waits for a moment if memory is short and the function has environments that may become free: that is
         better for the caller than a throttle. Bounded, so that nothing hangs."""
         until = self._clock.monotonic() + _ROOM_SECONDS
@@ -332,7 +325,8 @@ class Host:
             await self._clock.sleep(_ROOM_SECONDS / 40)
 
     def _idle(self) -> list[Environment]:
-        return [environment for pool in self._pools.values() for environment in pool.idle]
+        """Those that may be stopped for want of room."""
+        return [environment for pool in self._pools.values() for environment in pool.spare]
 
     def _command(self, target: FunctionVersion) -> RuntimeCommand:
         problem, _ = self._runtimes.problem(target.runtime)
@@ -361,9 +355,8 @@ class Host:
             raise
         return task, opt
 
-    async def _launch(
-        self, environment_id: str, target: FunctionVersion, command: RuntimeCommand, stream: str
-    ) -> Sandbox:
+    async def _launch(self, environment_id: str, pool: Pool, command: RuntimeCommand, stream: str) -> Sandbox:
+        target = pool.target
         task, opt = await self._fetch(target)
         try:
             sandbox = await self._sandbox(
@@ -377,6 +370,7 @@ class Host:
                         log_stream=stream,
                         credentials=self._config.credentials,
                         endpoints=self._config.endpoints,
+                        provisioned=pool.bucket != ON_DEMAND,
                     ),
                     task_dir=task.path,
                     runtime_dir=command.runtime_dir,
@@ -417,15 +411,15 @@ class Host:
     # ---- what environments say (Owner) ----------------------------------------------------------------
 
     def environment_answered(self, environment: Environment) -> None:
-        pool = self._pools.get(environment.key)
+        pool = self._pool_of.get(environment)
         if pool is not None and not environment.condemned:
             pool.answered.add(environment)
 
     def environment_idle(self, environment: Environment) -> None:
-        pool = self._pools.get(environment.key)
+        pool = self._pool_of.get(environment)
         if pool is not None:
             pool.answered.discard(environment)
-        if pool is None or environment not in pool.environments:
+        if pool is None:
             environment.stop()
         elif pool.waiting:
             environment.begin(pool.waiting.popleft())
@@ -433,13 +427,14 @@ class Host:
             pool.idle.append(environment)
 
     def environment_gone(self, environment: Environment) -> None:
-        pool = self._pools.get(environment.key)
-        if pool is not None and environment in pool.environments:
+        pool = self._pool_of.get(environment)
+        if pool is not None:
             self._drop(pool, environment)
-            self._forget_if_empty(environment.key)
+            self._start_what_is_kept(pool)
+            self._forget_if_empty(pool)
 
     def execution_ended(self, environment: Environment, execution: Execution, report: Report) -> None:
-        pool = self._pools.get(environment.key)
+        pool = self._pool_of.get(environment)
         if pool is None:
             return
         series = pool.label
@@ -453,13 +448,14 @@ class Host:
         if report.outcome is not Outcome.SUCCESS:
             series.errors.inc()
 
-    def _over(self, pool: _Pool, execution: Execution, _: object) -> None:
+    def _over(self, pool: Pool, execution: Execution, _: object) -> None:
         """By the report, and so in every way in which an execution can end."""
         self._busy.discard(execution)
         pool.label.concurrent.dec()
 
-    def _drop(self, pool: _Pool, environment: Environment) -> None:
+    def _drop(self, pool: Pool, environment: Environment) -> None:
         pool.environments.discard(environment)
+        self._pool_of.pop(environment, None)
         pool.answered.discard(environment)
         if environment in pool.idle:
             pool.idle.remove(environment)
@@ -468,10 +464,9 @@ class Host:
         self._disposals[environment] = disposal
         disposal.add_done_callback(lambda _: self._disposals.pop(environment, None))
 
-    def _forget_if_empty(self, key: VersionKey) -> None:
-        pool = self._pools.get(key)
-        if pool is not None and not (pool.environments or pool.waiting or pool.starting):
-            del self._pools[key]
+    def _forget_if_empty(self, pool: Pool) -> None:
+        if pool.over and self._pools.get(pool.key) is pool:
+            del self._pools[pool.key]
 
     # ---- stopping -------------------------------------------------------------------------------------
 
@@ -482,7 +477,7 @@ class Host:
                 self._count_states()
                 before = self._clock.monotonic() - self._config.keep_alive
                 for pool in list(self._pools.values()):
-                    for environment in [e for e in pool.idle if e.idle_since < before]:
+                    for environment in [e for e in pool.spare if e.idle_since < before]:
                         environment.stop()
             except OSError as failure:  # out of descriptors, say: the next round may have some
                 _log.error("Idle environments could not be stopped.", failure=failure)

@@ -14,6 +14,8 @@ from lambent.kernel.models import Outcome, Report, Response
 
 UNHANDLED = "Unhandled"
 INIT_SECONDS = 10.0
+# An environment of a provisioned allocation may take longer (AWS: no 10 s there); as long as an invocation may.
+PROVISIONED_INIT_SECONDS = 900.0
 _MAX_MESSAGE = 32 * 1024
 
 _SIGNALS: dict[int, str] = {

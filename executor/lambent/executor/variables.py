@@ -29,6 +29,7 @@ def build(
     log_stream: str,
     credentials: Credentials,
     endpoints: Mapping[str, str],
+    provisioned: bool = False,
 ) -> dict[str, str]:
     """All variables. `runtime`: those of the runtime (PATH, LANG, AWS_EXECUTION_ENV, ...);
     `endpoints`: the server's AWS_ENDPOINT_URL*, which a function's own override."""
@@ -39,7 +40,7 @@ def build(
         "AWS_LAMBDA_FUNCTION_NAME": target.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_size),
         "AWS_LAMBDA_FUNCTION_VERSION": target.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": target.logging.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "AWS_LAMBDA_RUNTIME_API": RUNTIME_API,

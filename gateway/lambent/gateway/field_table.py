@@ -151,6 +151,10 @@ _ALIAS: Fields = {
 _PAGED = Enforced("tests/unit/gateway/test_handlers_event_invoke.py::test_a_list_pages_by_qualifier")
 
 
+def _allocated(test: str) -> Enforced:
+    return Enforced(f"tests/unit/gateway/test_handlers_provisioned.py::test_{test}")
+
+
 def _under(prefix: str, fields: Fields) -> Fields:
     return {f"{prefix}.{path}": rule for path, rule in fields.items()}
 
@@ -222,6 +226,19 @@ TABLE: Mapping[str, Fields] = {
     },
     "GetFunctionConcurrency": _WHOLE_FUNCTION,
     "DeleteFunctionConcurrency": _WHOLE_FUNCTION,
+    "PutProvisionedConcurrencyConfig": {
+        **_ONE_FUNCTION,
+        "ProvisionedConcurrentExecutions": Enforced(
+            "tests/e2e/test_provisioned.py::test_environments_are_there_before_they_are_asked_for"
+        ),
+    },
+    "GetProvisionedConcurrencyConfig": _ONE_FUNCTION,
+    "ListProvisionedConcurrencyConfigs": {
+        **_WHOLE_FUNCTION,
+        "Marker": _allocated("a_list_pages_by_qualifier"),
+        "MaxItems": _allocated("a_list_pages_by_qualifier"),
+    },
+    "DeleteProvisionedConcurrencyConfig": _ONE_FUNCTION,
     "PutFunctionRecursionConfig": {**_WHOLE_FUNCTION, "RecursiveLoop": _enforced("recursive_loop")},
     "GetFunctionRecursionConfig": _WHOLE_FUNCTION,
     "PutFunctionEventInvokeConfig": _EVENT_INVOKE,

@@ -216,7 +216,7 @@ class Invoker:
 
     async def _run(self, function: Function, invocation: Invocation, started: Started) -> Invoked:
         dispatcher, target = self._services.dispatcher, invocation.target
-        asked = dispatcher.acquire(function, target, holder=_HOLDER)
+        asked = dispatcher.acquire(function, target, holder=_HOLDER, alias=invocation.alias)
         if tracing.active is None:
             lease = await asked
         else:

@@ -16,6 +16,7 @@ from lambent.gateway.handlers import (
     function_configuration,
     functions,
     layers,
+    provisioned,
     tags,
     versions,
 )
@@ -46,6 +47,10 @@ OPERATIONS: Mapping[str, Handler] = MappingProxyType(
         "UpdateFunctionEventInvokeConfig": event_invoke.update_function_event_invoke_config,
         "GetFunctionEventInvokeConfig": event_invoke.get_function_event_invoke_config,
         "ListFunctionEventInvokeConfigs": event_invoke.list_function_event_invoke_configs,
+        "PutProvisionedConcurrencyConfig": provisioned.put_provisioned_concurrency_config,
+        "GetProvisionedConcurrencyConfig": provisioned.get_provisioned_concurrency_config,
+        "ListProvisionedConcurrencyConfigs": provisioned.list_provisioned_concurrency_configs,
+        "DeleteProvisionedConcurrencyConfig": provisioned.delete_provisioned_concurrency_config,
         "DeleteFunctionEventInvokeConfig": event_invoke.delete_function_event_invoke_config,
         "PublishLayerVersion": layers.publish_layer_version,
         "GetLayerVersion": layers.get_layer_version,

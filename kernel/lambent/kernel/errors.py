@@ -41,6 +41,13 @@ class ResourceNotFoundException(LambdaError):
     status = 404
 
 
+class ProvisionedConcurrencyConfigNotFoundException(LambdaError):
+    """No Provisioned Concurrency Config found for this function"""
+
+    status = 404
+    message_member = "message"
+
+
 class ResourceConflictException(LambdaError):
     """The resource already exists, or another operation is in progress."""
 

@@ -155,6 +155,14 @@ class Provisioned:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ProvisionedConfig:
+    """AWS: a provisioned concurrency configuration of one qualifier. `requested`: environments."""
+
+    requested: int
+    last_modified: float
+
+
 class RecursiveLoop(StrEnum):
     """AWS: RecursiveLoop, what becomes of a function that calls itself in a chain."""
 
@@ -166,9 +174,9 @@ class RecursiveLoop(StrEnum):
 class Function:
     """A function as stored. While an update is in progress `serving` holds what runs until it is done
     (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful).
-    `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`. `last_version`:
-    the number of the last published version, also when that is deleted, and `last_description`: what $LATEST's
-    description was then."""
+    `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`. `provisioned`:
+    allocations by qualifier, an alias or a published version. `last_version`: the number of the last published
+    version, also when that is deleted, and `last_description`: what $LATEST's description was then."""
 
     name: str
     uid: str
@@ -181,10 +189,29 @@ class Function:
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     last_version: int = 0
     last_description: str = ""
+    provisioned: Mapping[str, ProvisionedConfig] = field(default_factory=dict)
 
     @property
     def to_run(self) -> FunctionVersion:
         return self.serving or self.latest
+
+    @property
+    def allocations(self) -> dict[str, int]:
+        """Provisioned environments by qualifier."""
+        return {qualifier: config.requested for qualifier, config in self.provisioned.items()}
+
+    def bucket_of(self, target: FunctionVersion, alias: str) -> str:
+        """The allocation that an invocation draws on: its alias's, else its version's own, else "on-demand"."""
+        if alias in self.provisioned:
+            return alias
+        return target.version if target.version in self.provisioned else "on-demand"
+
+    @property
+    def carved(self) -> int | None:
+        """Slots that are the function's own, outside of the account's pool; None: it has none."""
+        if self.reserved_concurrency is not None:
+            return self.reserved_concurrency
+        return sum(self.allocations.values()) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +423,7 @@ __all__ = [
     "Member",
     "Outcome",
     "Provisioned",
+    "ProvisionedConfig",
     "RecursiveLoop",
     "Report",
     "Response",

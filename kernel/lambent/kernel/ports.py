@@ -24,6 +24,8 @@ from lambent.kernel.models import (
     LogLine,
     LogStreamInfo,
     Member,
+    Provisioned,
+    ProvisionedConfig,
     RecursiveLoop,
     Report,
     Response,
@@ -62,6 +64,18 @@ class Lease(NamedTuple):
     holder: str = ""
 
 
+class Kept(NamedTuple):
+    """Environments of an allocation on a host: `started` are there or being made, `ready` of them are
+    initialised; `failed`: why one could not be, "" if the last one could."""
+
+    key: VersionKey
+    bucket: str
+    wanted: int
+    started: int
+    ready: int
+    failed: str = ""
+
+
 class Dispatcher(Protocol):
     """Scheduler: who may run where."""
 
@@ -80,6 +94,9 @@ class Dispatcher(Protocol):
 
     async def configure(self, function: Function) -> None:
         """The function's limits are as it has them from now on. Raises LambdaError: nobody could be told."""
+
+    async def provisioned(self, function: Function) -> Mapping[str, Provisioned]:
+        """How far the function's allocations are, by qualifier. Raises LambdaError."""
 
     async def supersede(self, function: Function) -> None:
         """Returns once nothing older than what `function` runs starts any more. Raises LambdaError: that is not
@@ -119,6 +136,17 @@ class EnvironmentHost(Protocol):
 
     def enforcement(self) -> Sequence[Enforcement]:
         """What this host enforces and what it cannot, with advice."""
+
+
+class Keeper(Protocol):
+    """Executor: keeps environments of provisioned allocations initialised."""
+
+    def provision(self, target: FunctionVersion, bucket: str, wanted: int, tags: Mapping[str, str]) -> None:
+        """From now on so many environments of the version are kept initialised for an allocation (`bucket`);
+        0: none."""
+
+    def provisioned(self) -> Sequence[Kept]:
+        """What is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +342,9 @@ class FunctionStore(Protocol):
     ) -> EventInvokeConfig | None:
         """Atomic: `change` is given what is stored and answers what is to be (None: nothing); it may be called
         again. What is stored then. Raises ResourceNotFoundException, and what `change` raises."""
+
+    async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
+        """None: no allocation any more. Does not move the revision. Raises ResourceNotFoundException."""
 
     async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
         """Raises ResourceNotFoundException."""

@@ -5,17 +5,19 @@ nothing but arithmetic. The limits themselves are kept in `counts`, as those of 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from lambent.kernel.errors import TooManyRequestsException
 from lambent.kernel.log import Log
 from lambent.kernel.metrics import function_label, throttles
-from lambent.kernel.models import Function, FunctionVersion
-from lambent.kernel.ports import Clock, Lease
+from lambent.kernel.models import Function, FunctionVersion, Provisioned, VersionKey
+from lambent.kernel.ports import Clock, Keeper, Lease
+from lambent.scheduler.allocations import allocated_versions, told
 from lambent.scheduler.counts import ON_DEMAND, Counts
 
 _log = Log(__name__)
 _LEASE_SECONDS = 3.0
+Version = Callable[[Function, int], Awaitable[FunctionVersion | None]]
 
 
 class ReleasedTwice(AssertionError):
@@ -25,7 +27,8 @@ class ReleasedTwice(AssertionError):
 class LocalDispatcher:
     """Slots of one executor. `strict`: a double release raises (tests); else it is logged and ignored.
 
-    `freed` are called with a function's uid each time slots come back, after the count has changed."""
+    `freed` are called with a function's uid each time slots come back, after the count has changed. Call
+    `keep_by` before a function with an allocation is configured."""
 
     def __init__(self, executor_id: str, account_limit: int, clock: Clock, *, strict: bool = False) -> None:
         self._executor = executor_id
@@ -35,31 +38,66 @@ class LocalDispatcher:
         self._granted: dict[str, int] = {}  # lease id -> slots out
         self._numbers = itertools.count(1)
         self.freed: list[Callable[[str], None]] = []
+        self._keeper: Keeper | None = None
+        self._version: Version | None = None
+        self._kept: dict[str, dict[tuple[VersionKey, str], FunctionVersion]] = {}
+
+    def keep_by(self, keeper: Keeper, version: "Version") -> None:
+        """What keeps environments in this process, and `version(function, number)`."""
+        self._keeper, self._version = keeper, version
 
     async def configure(self, function: Function) -> None:
         """At start call it for every function with a reservation, since the shared pool shrinks by it whether
         or not the function runs."""
         if self._configure(function):
             self._tell(function.uid)
+        if function.provisioned or function.uid in self._kept:
+            await self._keep(function)
+
+    async def _keep(self, function: Function) -> None:
+        """Has kept what the allocations ask for, and nothing else of the function."""
+        if self._keeper is None or self._version is None:
+            return
+        wanted = await allocated_versions(function, self._version)
+        kept = {(target.key, qualifier): target for qualifier, target in wanted.items()}
+        for (key, bucket), target in self._kept.pop(function.uid, {}).items():
+            if (key, bucket) not in kept:
+                self._keeper.provision(target, bucket, 0, {})
+        for qualifier, target in wanted.items():
+            self._keeper.provision(target, qualifier, function.allocations[qualifier], function.tags)
+        if kept:
+            self._kept[function.uid] = kept
+
+    async def provisioned(self, function: Function) -> Mapping[str, Provisioned]:
+        return told(function, self._keeper.provisioned() if self._keeper is not None else ())
 
     def _configure(self, function: Function) -> bool:
-        return self._counts.configure(function.uid, reserved=function.reserved_concurrency, provisioned={})
+        return self._counts.configure(
+            function.uid, reserved=function.reserved_concurrency, provisioned=function.allocations
+        )
 
     async def forget(self, function: Function) -> None:
+        for (_, bucket), target in self._kept.pop(function.uid, {}).items():
+            if self._keeper is not None:
+                self._keeper.provision(target, bucket, 0, {})
         self._counts.forget(function.uid)
         self._tell(function.uid)
 
     async def acquire(
         self, function: Function, target: FunctionVersion, *, holder: str, slots: int = 1, alias: str = ""
     ) -> Lease:
-        uid = function.uid
-        if self._counts.of(uid).reserved != function.reserved_concurrency and self._configure(function):
+        uid, counts = function.uid, self._counts
+        if counts.of(uid).reserved != function.reserved_concurrency and self._configure(function):
             self._tell(uid)
-        room, reason = self._counts.room(uid, ON_DEMAND, slots, self._clock.monotonic())
+        now = self._clock.monotonic()
+        bucket = function.bucket_of(target, alias) if function.provisioned else ON_DEMAND
+        if bucket != ON_DEMAND and counts.room(uid, bucket, slots, now)[0] < slots:
+            bucket = ON_DEMAND  # spillover
+        room, reason = counts.room(uid, bucket, slots, now)
         if room < slots:
             throttles.labels(function_label(function.name), reason).inc()
             raise TooManyRequestsException(reason)
-        self._counts.take(uid, ON_DEMAND, slots)
+        counts.take(uid, bucket, slots)
         lease = Lease(
             id=f"{holder}-{next(self._numbers)}",
             epoch=1,
@@ -67,6 +105,7 @@ class LocalDispatcher:
             executor=self._executor,
             slots=slots,
             seconds=_LEASE_SECONDS,
+            bucket=bucket,
         )
         self._granted[lease.id] = slots
         return lease

@@ -259,7 +259,7 @@ class Lanes:
             refused = self._refused(event, function)
             if refused is not None:
                 return _Attempt(Result.FUNCTION_ERROR, function, target, refused=refused)
-            lease = await self._acquire(event, function, target)
+            lease = await self._acquire(event, function, route)
             metrics.event_age.labels(metrics.function_label(event.function)).observe(self._age(event))
             response = await self._run(self._invocation(event, function, route), lease, lane)
         except NotStarted as failure:
@@ -306,8 +306,8 @@ class Lanes:
             refused=Condition.RETRIES_EXHAUSTED,
         )
 
-    async def _acquire(self, event: Event, function: Function, target: FunctionVersion) -> Lease:
-        asked = self._dispatcher.acquire(function, target, holder=_HOLDER)
+    async def _acquire(self, event: Event, function: Function, route: Route) -> Lease:
+        asked = self._dispatcher.acquire(function, route.target, holder=_HOLDER, alias=route.alias)
         if tracing.active is None:
             return await asked
         waited: tracing.Attributes = {"faas.name": function.name, "lambent.attempt": event.attempt}

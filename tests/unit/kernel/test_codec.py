@@ -8,12 +8,14 @@ import pytest
 import samples
 
 from lambent.kernel.errors import InvalidParameterValueException, ServiceException
+from lambent.kernel.models import ProvisionedConfig
 from lambent.kernel.store import codec
 
 SCHEMA_1 = Path(__file__).parents[2] / "fixtures" / "store" / "schema-1"
 KEPT: dict[str, codec.Stored] = {
     "alias.json": samples.alias(),
     "event_invoke.json": samples.event_invoke(),
+    "provisioned.json": ProvisionedConfig(5, 1_769_860_800.75),
     "function_version.json": samples.full_function().latest,
     "function_version_small.json": samples.version(),
     "layer_version.json": samples.layer(),
@@ -25,6 +27,8 @@ KEPT: dict[str, codec.Stored] = {
 def read(file: str, data: bytes) -> codec.Stored:
     if file.startswith("alias"):
         return codec.alias(data)
+    if file.startswith("provisioned"):
+        return codec.provisioned(data)
     if file.startswith("event_invoke"):
         return codec.event_invoke(data)
     if file.startswith("layer"):

@@ -12,6 +12,8 @@ from typing import Any
 from lambent.gateway.handlers import paging
 from lambent.gateway.handlers.lifecycle import new_revision
 from lambent.gateway.handlers.lookup import arn_of, existing, missing, unqualified
+from lambent.gateway.handlers.provisioned import check_alias as check_provisioned
+from lambent.gateway.handlers.provisioned import moved
 from lambent.gateway.handlers.render import present
 from lambent.gateway.services import Call, Services
 from lambent.kernel.arn import LATEST, version_number
@@ -81,10 +83,13 @@ async def update_alias(services: Services, call: Call, members: Mapping[str, Any
             changes["weights"] = weights
         alias = replace(before, revision_id=new_revision(), **changes)
         await _check(services, function, alias)
+        check_provisioned(function, alias)
         try:
             await _put(services, function, alias, expect=before.revision_id)
         except PreconditionFailedException:
             continue  # another change came first: this one is made on top of it, if its RevisionId lets it
+        if alias.name in function.provisioned:
+            await moved(services, function.name)
         return _shown(services, function.name, alias)
 
 
@@ -92,6 +97,8 @@ async def delete_alias(services: Services, call: Call, members: Mapping[str, Any
     """Deleting what is not there is fine."""
     function = await existing(services, unqualified(services, members))
     await services.store.delete_alias(function.name, members["Name"])
+    if members["Name"] in function.provisioned:
+        await moved(services, function.name)
 
 
 async def _existing(services: Services, members: Mapping[str, Any]) -> tuple[Function, Alias]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lambent.gateway.handlers.account import reserved_in_all
+from lambent.gateway.handlers.account import carved_in_all
 from lambent.gateway.handlers.lookup import existing, missing, reference
 from lambent.gateway.services import Call, Services
 from lambent.kernel import metrics
@@ -22,9 +22,15 @@ async def put_function_concurrency(
     """Acts at once; 0 throttles everything. AWS leaves at least 100 of the account's limit unreserved."""
     function = await _whole(services, members)
     slots: int = members["ReservedConcurrentExecutions"]
+    provisioned = sum(function.allocations.values())
+    if slots < provisioned:
+        raise InvalidParameterValueException(
+            f"ReservedConcurrentExecutions {slots} should not be lower than function's total provisioned "
+            f"concurrency [{provisioned}]."
+        )
     # One at a time: two at once could each see room that both together have not.
     async with services.reserving:
-        others = await reserved_in_all(services, but=function.name)
+        others = await carved_in_all(services, but=function.name)
         if slots and services.settings.concurrent_executions - others - slots < MIN_UNRESERVED:
             raise InvalidParameterValueException(
                 "Specified ReservedConcurrentExecutions for function decreases account's "
@@ -66,12 +72,12 @@ async def put_function_recursion_config(
 
 
 async def restore(services: Services) -> None:
-    """Tells the dispatcher of every reservation: the shared pool is smaller by them whether or not the
-    functions run. At start."""
+    """Tells the dispatcher of every reservation and allocation: the shared pool is smaller by them whether or
+    not the functions run. At start."""
     after: str | None = None
     while rows := await services.store.page(after=after, limit=_PAGE):
         for function in rows:
-            if function.reserved_concurrency is not None:
+            if function.carved is not None:
                 await services.dispatcher.configure(function)
         after = rows[-1].name
 

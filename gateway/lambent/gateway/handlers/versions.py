@@ -8,6 +8,7 @@ from typing import Any
 from lambent.gateway.handlers import lifecycle, paging
 from lambent.gateway.handlers.archives import check_storage
 from lambent.gateway.handlers.lookup import arn_of, existing, missing, unqualified
+from lambent.gateway.handlers.provisioned import moved
 from lambent.gateway.handlers.render import configuration, listed
 from lambent.gateway.services import Call, Services
 from lambent.kernel.arn import LATEST, version_number
@@ -147,6 +148,8 @@ async def delete_version(services: Services, function: Function, qualifier: str)
         raise ResourceConflictException(
             f"Unable to delete version because the following aliases reference it: [{', '.join(aliases)}]"
         )
+    if qualifier in function.provisioned:
+        await moved(services, function.name)
     try:
         await services.host.stop_function(function.uid, version=qualifier)
     except LambdaError as error:

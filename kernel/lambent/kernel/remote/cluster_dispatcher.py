@@ -46,4 +46,4 @@ class ClusterDispatcher:
 
 
 def _bucket(function: Function, target: FunctionVersion, alias: str) -> str:
-    return ON_DEMAND
+    return function.bucket_of(target, alias) if function.provisioned else ON_DEMAND

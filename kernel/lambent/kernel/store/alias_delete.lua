@@ -1,9 +1,10 @@
--- Removes an alias with its event-invoke configuration.
+-- Removes an alias with its event-invoke configuration and its provisioned allocation.
 --
 -- KEYS[1] lambent:{s<N>}:fn:<name>    see function_create.lua
 -- ARGV    the alias's name, message for the channel lambent:changes
 -- Answers how many fields are gone.
 
-local gone = redis.call('HDEL', KEYS[1], 'alias:' .. ARGV[1], 'invoke:' .. ARGV[1])
+local gone = redis.call('HDEL', KEYS[1], 'alias:' .. ARGV[1], 'invoke:' .. ARGV[1],
+  'provisioned:' .. ARGV[1])
 redis.call('PUBLISH', 'lambent:changes', ARGV[2])
 return gone

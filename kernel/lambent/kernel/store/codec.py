@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lambent.kernel.errors import InvalidParameterValueException, ServiceException
-from lambent.kernel.models import Alias, EventInvokeConfig, FunctionVersion, LayerVersion, Trigger
+from lambent.kernel.models import (
+    Alias,
+    EventInvokeConfig,
+    FunctionVersion,
+    LayerVersion,
+    ProvisionedConfig,
+    Trigger,
+)
 
 SCHEMA = 1
 LAYOUT = 2
@@ -28,8 +35,9 @@ _LAYER_VERSION = TypeAdapter(LayerVersion)
 _TRIGGER = TypeAdapter(Trigger)
 _EVENT_INVOKE = TypeAdapter(EventInvokeConfig)
 _ALIAS = TypeAdapter(Alias)
+_PROVISIONED = TypeAdapter(ProvisionedConfig)
 
-Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig | Alias
+Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig | Alias | ProvisionedConfig
 
 
 def encode(value: Stored) -> bytes:
@@ -69,6 +77,10 @@ def trigger(data: bytes) -> Trigger:
 
 def event_invoke(data: bytes) -> EventInvokeConfig:
     return _read(_EVENT_INVOKE, data, {})
+
+
+def provisioned(data: bytes) -> ProvisionedConfig:
+    return _read(_PROVISIONED, data, {})
 
 
 def alias(data: bytes) -> Alias:

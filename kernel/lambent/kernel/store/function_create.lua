@@ -4,6 +4,7 @@
 -- KEYS[1] lambent:{s<N>}:fn:<name>    hash: uid, revision, bytes (its archive's), latest (JSON), and where it has
 --                                     them serving (JSON), reserved (a number), recursion (AWS's RecursiveLoop),
 --                                     invoke:<qualifier> (JSON of its event-invoke configuration),
+--                                     provisioned:<qualifier> (JSON of its provisioned allocation),
 --                                     alias:<name> (JSON) and tag:<key> for each tag; once a version was
 --                                     published: last (its number), last_revision (what its revision was then),
 --                                     last_description (that of latest then), version_bytes (all their archives')

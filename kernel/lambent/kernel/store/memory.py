@@ -19,6 +19,7 @@ from lambent.kernel.models import (
     Function,
     FunctionVersion,
     LayerVersion,
+    ProvisionedConfig,
     RecursiveLoop,
     Trigger,
 )
@@ -119,12 +120,13 @@ class MemoryStore:
         naming = [alias.name for alias in stored.aliases.values() if str(number) in alias.versions]
         if not naming:
             self._versions[function.name].pop(number, None)
-            self._forget_event_invoke(stored, str(number))
+            self._forget_settings_of(stored, str(number))
         return sorted(naming)
 
-    def _forget_event_invoke(self, function: Function, qualifier: str) -> None:
+    def _forget_settings_of(self, function: Function, qualifier: str) -> None:
         configs = {each: config for each, config in function.event_invoke.items() if each != qualifier}
-        self._set(function.name, event_invoke=configs)
+        allocations = {each: config for each, config in function.provisioned.items() if each != qualifier}
+        self._set(function.name, event_invoke=configs, provisioned=allocations)
 
     async def put_alias(self, function: Function, alias: Alias, *, expect_revision: str | None) -> str:
         stored = self._functions.get(function.name)
@@ -137,7 +139,7 @@ class MemoryStore:
             if version != LATEST and int(version) not in self._versions[function.name]:
                 return version
         if there is None:
-            self._forget_event_invoke(stored, alias.name)
+            self._forget_settings_of(stored, alias.name)
         self._set(function.name, aliases=dict(sorted({**stored.aliases, alias.name: alias}.items())))
         return ""
 
@@ -145,7 +147,7 @@ class MemoryStore:
         stored = self._functions.get(name)
         if stored is not None:
             self._set(name, aliases={each: one for each, one in stored.aliases.items() if each != alias})
-            self._forget_event_invoke(self._functions[name], alias)
+            self._forget_settings_of(self._functions[name], alias)
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
         names = sorted(name for name in self._functions if after is None or name > after)
@@ -179,6 +181,14 @@ class MemoryStore:
             configs[qualifier] = made
         self._set(name, event_invoke=dict(sorted(configs.items())))
         return made
+
+    async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
+        stored = self._functions.get(name)
+        allocations = dict(stored.provisioned) if stored is not None else {}
+        allocations.pop(qualifier, None)
+        if config is not None:
+            allocations[qualifier] = config
+        self._set(name, provisioned=dict(sorted(allocations.items())))
 
     def _set(self, name: str, **fields: Any) -> None:
         stored = self._functions.get(name)

@@ -29,6 +29,7 @@ from lambent.kernel.models import (
     Function,
     FunctionVersion,
     LayerVersion,
+    ProvisionedConfig,
     RecursiveLoop,
     Trigger,
 )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 MAX_TAGS = 50
 
 _RESERVED, _RECURSION, _INVOKE, _TAG = "reserved", "recursion", "invoke:", "tag:"
+_PROVISIONED = "provisioned:"
 _STORE, _TRIGGERS, _MARKS = "lambent:{s0}:store", "lambent:{s0}:triggers", "lambent:{s0}:marks"
 
 
@@ -117,6 +119,8 @@ class RedisStore(VersionSteps):
             fields += [_RECURSION, function.recursive_loop.value]
         for qualifier, config in function.event_invoke.items():
             fields += [_INVOKE + qualifier, codec.encode(config)]
+        for qualifier, allocation in function.provisioned.items():
+            fields += [_PROVISIONED + qualifier, codec.encode(allocation)]
         for key, value in function.tags.items():
             fields += [codec.utf8(_TAG + key), codec.utf8(value)]
         if publish is not None:
@@ -255,6 +259,9 @@ class RedisStore(VersionSteps):
             if await self._set_field(name, field, value, expect=stored or ""):
                 return made
 
+    async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
+        await self._set_field(name, _PROVISIONED + qualifier, "" if config is None else codec.encode(config))
+
     async def _set_field(
         self, name: str, field: str, value: str | bytes, *, expect: str | bytes | None = None
     ) -> bool:
@@ -387,6 +394,7 @@ def _function(name: str, stored: Mapping[bytes, bytes]) -> Function | None:
         tags={key: text(value) for key, value in _under(_TAG, beside)},
         reserved_concurrency=None if reserved is None else int(reserved),
         event_invoke={qualifier: codec.event_invoke(data) for qualifier, data in _under(_INVOKE, beside)},
+        provisioned={qualifier: codec.provisioned(data) for qualifier, data in _under(_PROVISIONED, beside)},
         recursive_loop=RecursiveLoop(text(beside.get(_RECURSION, RecursiveLoop.TERMINATE.value))),
         aliases={alias: codec.alias(data) for alias, data in _under(ALIAS, beside)},
         last_version=int(beside.get("last", 0)),

@@ -26,7 +26,7 @@ local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if stored then
   local bytes = cjson.decode(stored).archive.size
   redis.call('HDEL', KEYS[2], ARGV[2])
-  redis.call('HDEL', KEYS[1], 'invoke:' .. ARGV[2])
+  redis.call('HDEL', KEYS[1], 'invoke:' .. ARGV[2], 'provisioned:' .. ARGV[2])
   redis.call('HINCRBY', KEYS[1], 'version_bytes', -bytes)
   redis.call('DECRBY', KEYS[3], bytes)
   redis.call('PUBLISH', 'lambent:changes', ARGV[3])
