@@ -31,17 +31,21 @@ from lambent.executor.watchdog import Watchdog
 from lambent.kernel import metrics
 from lambent.kernel.blobs.choice import close_blobs, make_blobs
 from lambent.kernel.blobs.probe import check_shared
-from lambent.kernel.leases import SILENT_SECONDS, Beat
+from lambent.kernel.errors import LambdaError
+from lambent.kernel.leases import SILENT_SECONDS, Beat, Keep, KeptState
+from lambent.kernel.log import Log
 from lambent.kernel.remote.grpc_access import Cluster
 from lambent.kernel.remote.host_client import Address
 from lambent.kernel.remote.host_server import HostServer
 from lambent.kernel.remote.lease_client import JoinStream
 from lambent.kernel.settings import endpoint_urls
+from lambent.kernel.store import codec
 from lambent.kernel.store.logs import RedisLogs
 from lambent.kernel.store.redis import RedisStore
 from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.vitals import Vitals
 
+_log = Log(__name__)
 # Where functions find the API, inside their own network.
 _INSIDE = "http://127.0.0.1:9000"
 _REPLACES = "executor.id"
@@ -128,6 +132,7 @@ class _Parts:
             schedulers=self._schedulers,
             facts=self._beat,
             end=lambda lease: self.gated.end_lease(lease),
+            keep=self._keep,
             clock=role.clock,
             tasks=role.tasks,
         )
@@ -231,6 +236,20 @@ class _Parts:
             await self._role.clock.sleep(0.25)
             self._joining.watch_owners()
 
+    def _keep(self, keep: Keep) -> None:
+        """What the owner of the function's shard wants to be kept; a target that is not said is one that is
+        known."""
+        known = {(each.target.key, each.bucket): each.target for each in self.host.kept_targets()}
+        target = known.get((keep.key, keep.bucket))
+        if target is None and keep.target:
+            try:
+                target = codec.function_version(keep.target)
+            except LambdaError as failure:
+                _log.error("A version that is to be provisioned cannot be read.", why=failure.message)
+                return
+        if target is not None:
+            self.host.provision(target, keep.bucket, keep.wanted, keep.tags)
+
     def _beat(self) -> Beat:
         return Beat(
             executor=self.membership.id,
@@ -239,9 +258,13 @@ class _Parts:
             epochs={},
             leases=(),
             memory_mb=memory_mb(self._role.settings),
-            granted_mb=0,
+            granted_mb=sum(each.wanted * each.target.memory_size for each in self.host.kept_targets()),
             warm=self.host.warm(),
             cached=self._trees.cached(),
+            kept=tuple(
+                KeptState(each.key, each.bucket, each.started, each.ready, each.failed, each.wanted)
+                for each in self.host.provisioned()
+            ),
             replaces=self._replaces,
         )
 

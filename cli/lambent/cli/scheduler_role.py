@@ -179,6 +179,7 @@ class _Parts:
         await self.membership.start(role.tasks)
         self._keep(address)
         role.forever("leases", self._service.run())
+        role.forever("provisioned environments", self._service.keeping.run())
         role.forever("renewals", self._holder.run())
         role.forever("queue feed", self._events.feed.run())
         role.forever("numbers of shards", self._show())

@@ -220,8 +220,15 @@ class Gate:
 
     @property
     def granted_mb(self) -> int:
-        """Memory of all slots."""
-        return sum(lease.slots * lease.memory_mb for lease in self._leases.values())
+        """Memory of all on-demand slots; provisioned environments are there whether or not they are used."""
+        return sum(
+            lease.slots * lease.memory_mb for lease in self._leases.values() if lease.bucket == "on-demand"
+        )
+
+    def goes_by(self, owner: str, shard: int, epoch: int) -> bool:
+        """Whether a scheduler owns a shard by what is known here."""
+        seat = self._seats.get(shard)
+        return seat is not None and seat.owner == owner and seat.epoch == epoch
 
     @property
     def running(self) -> int:
@@ -237,6 +244,6 @@ class Gate:
             seen=self._seen.get(owner, 0),
             epochs=epochs,
             leases=leases,
-            granted_mb=self.granted_mb,
+            granted_mb=facts.granted_mb + self.granted_mb,
             draining=self.draining,
         )

@@ -175,6 +175,10 @@ class Host:
         self._start_what_is_kept(pool)
         self._forget_if_empty(pool)
 
+    def kept_targets(self) -> Sequence[Pool]:
+        """The pools of allocations."""
+        return [pool for pool in self._pools.values() if pool.wanted]
+
     def provisioned(self) -> Sequence[Kept]:
         return [pool.kept() for pool in self._pools.values() if pool.wanted]
 

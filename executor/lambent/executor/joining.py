@@ -96,7 +96,7 @@ class _Link:
 
 class Joining:
     """`schedulers()`: {scheduler: address} of those that are there; `facts()`: the executor's own numbers;
-    `end(lease)`: ends what runs under a lease."""
+    `end(lease)`: ends what runs under a lease; `keep(keep)`: keeps provisioned environments."""
 
     def __init__(
         self,
@@ -105,6 +105,7 @@ class Joining:
         schedulers: Callable[[], Awaitable[Mapping[str, str]]],
         facts: Callable[[], Beat],
         end: Callable[[str], None],
+        keep: Callable[[Keep], None] = lambda keep: None,
         clock: Clock,
         tasks: Tasks,
     ) -> None:
@@ -114,6 +115,7 @@ class Joining:
         self._schedulers = schedulers
         self._facts = facts
         self._end = end
+        self._keep = keep
         self._tasks = tasks
         self._links: dict[str, tuple[_Link, asyncio.Task[None]]] = {}
         self._numbers = itertools.count(1)
@@ -158,7 +160,11 @@ class Joining:
 
     def request(self, scheduler: str, message: ToExecutor, now: float) -> Done | None:
         """Does what a scheduler asks."""
-        assert not isinstance(message, Answer | Keep)
+        assert not isinstance(message, Answer)
+        if isinstance(message, Keep):
+            if self.gate.goes_by(scheduler, message.shard, message.epoch):
+                self._keep(message)
+            return None
         return self.gate.request(scheduler, message, now)
 
     def beat(self, scheduler: str) -> Beat:

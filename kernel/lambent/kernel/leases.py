@@ -45,13 +45,14 @@ class LeaseState(NamedTuple):
 
 
 class KeptState(NamedTuple):
-    """Environments of a provisioned allocation on an executor."""
+    """Environments of a provisioned allocation on an executor; `wanted`: how many it keeps."""
 
     key: VersionKey
     bucket: str
     started: int
     ready: int
     failed: str = ""
+    wanted: int = 0
 
 
 class Beat(NamedTuple):

@@ -18,6 +18,7 @@ from lambent.kernel.leases import (
     Claim,
     FromExecutor,
     Held,
+    Keep,
     LeaseState,
     Refused,
     Renewed,
@@ -30,6 +31,7 @@ from lambent.kernel.models import Block, Function, Provisioned
 from lambent.kernel.ports import AccountBlocks, Clock, FunctionStore, Members
 from lambent.kernel.tasks import Tasks
 from lambent.scheduler.counts import Counts
+from lambent.scheduler.keeping import Keeping
 from lambent.scheduler.nodes import Nodes
 from lambent.scheduler.owner import Request, ShardOwner
 
@@ -67,7 +69,7 @@ class Joined:
         self._send = send
         self._number = 0
 
-    def request(self, make: Callable[[int], Request | Claim]) -> int:
+    def request(self, make: Callable[[int], Request | Claim | Keep]) -> int:
         """Sends a request under the next number, which is answered."""
         self._number += 1
         self._send(make(self._number))
@@ -122,6 +124,14 @@ class LeaseService:
         self._joined: dict[str, Joined] = {}
         self._reading: dict[str, asyncio.Task[tuple[Function | None, LambdaError | None]]] = {}
         self.nodes = Nodes()
+        self.keeping = Keeping(
+            nodes=self.nodes,
+            store=store,
+            owned=lambda: self.owned,
+            send=self._request,
+            shards=config.shards,
+            clock=clock,
+        )
 
     # ---- shards ---------------------------------------------------------------------------------------
 
@@ -158,6 +168,7 @@ class LeaseService:
         for joined in self._joined.values():
             self._claim(joined, owner)
         self._grow(shard, epoch, 0)
+        self.keeping.look_soon()
         _log.info("A shard is owned.", shard=shard, epoch=epoch, executors=len(executors))
 
     def lost(self, shard: int) -> None:
@@ -233,7 +244,7 @@ class LeaseService:
         owner.configure(
             function.uid,
             reserved=function.reserved_concurrency,
-            provisioned={},
+            provisioned=function.allocations,
             generation=function.to_run.generation,
             now=self._clock.monotonic(),
         )
@@ -243,9 +254,9 @@ class LeaseService:
         owner = self._must_own(uid)
         function = await self._read(name)
         if function is not None and function.uid == uid:
-            reserve = function.reserved_concurrency
-            await self._blocks.reserve(uid, reserve)
+            await self._blocks.reserve(uid, function.carved)
             self._configure(owner, function)
+            await self.keeping.configure(function)
         owner.changed(name)
 
     async def supersede(self, name: str, uid: str, generation: int | None) -> None:
@@ -261,6 +272,7 @@ class LeaseService:
         owner.supersede(uid, generation, done, self._clock.monotonic())
         owner.changed(name)
         if generation is None:
+            self.keeping.forget(uid)
             await self._blocks.reserve(uid, None)
         # What a paused owner took for the executors' word was a refusal to one that is none any more.
         if not await over or self._must_own(uid) is not owner:
@@ -269,7 +281,7 @@ class LeaseService:
     async def provisioned(self, name: str, uid: str) -> Mapping[str, Provisioned]:
         """How far a function's allocations are, by qualifier. Raises NotOwner."""
         self._must_own(uid)
-        return {}
+        return await self.keeping.far(name, uid)
 
     def _must_own(self, uid: str) -> ShardOwner:
         shard = shard_of(uid, self._config.shards)
@@ -339,7 +351,7 @@ class LeaseService:
         for each in self._shards.values():
             each.owner.gone(executor, now)
 
-    def _request(self, executor: str, make: Callable[[int], Request]) -> int:
+    def _request(self, executor: str, make: Callable[[int], Request | Keep]) -> int:
         joined = self._joined.get(executor)
         return -1 if joined is None else joined.request(make)
 

@@ -3,15 +3,9 @@ the two writes."""
 
 from collections.abc import Mapping
 
-from lambent.kernel.models import Function
 from lambent.kernel.ports import AccountBlocks, Clock, FunctionStore
 
 _PAGE = 100
-
-
-def carved(function: Function) -> int | None:
-    """What a function has of its own, outside of the pool; None: nothing."""
-    return function.reserved_concurrency
 
 
 class Reservations:
@@ -30,7 +24,7 @@ class Reservations:
         after: str | None = None
         while rows := await self._store.page(after=after, limit=_PAGE):
             for function in rows:
-                slots = carved(function)
+                slots = function.carved
                 if slots is not None:
                     wanted[function.uid] = slots
             after = rows[-1].name

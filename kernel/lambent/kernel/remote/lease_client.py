@@ -24,6 +24,9 @@ _T = TypeVar("_T")
 _ASK_SECONDS = 4.0
 _RENEW_SECONDS = 2.0
 _SUPERSEDE_SECONDS = 30.0
+# Longer than a takeover, for what a client waits for.
+_TAKEOVER_SECONDS = 8.0
+_PAUSE_SECONDS = 0.2
 # Owners are looked up at most so often.
 _LOOK_SECONDS = 0.1
 _SERVICE = "/lambent.internal.v1.LeaseService/"
@@ -158,11 +161,19 @@ class Owners:
     async def _of(
         self, uid: str, local: Callable[[Leases], Awaitable[Any]], method: str, request: object
     ) -> Any:
-        owner = await self._owner(leases.shard_of(uid, self._shards), fresh=True)
-        here = self._local(owner)
-        if here is not None:
-            return await local(here)
-        return await self._call(owner.address, method, request, _SUPERSEDE_SECONDS)
+        """Tries again while a takeover goes on."""
+        until = self._clock.monotonic() + _TAKEOVER_SECONDS
+        while True:
+            try:
+                owner = await self._owner(leases.shard_of(uid, self._shards), fresh=True)
+                here = self._local(owner)
+                if here is not None:
+                    return await local(here)
+                return await self._call(owner.address, method, request, _SUPERSEDE_SECONDS)
+            except LambdaError:
+                if self._clock.monotonic() >= until:
+                    raise
+            await self._clock.sleep(_PAUSE_SECONDS)
 
     # ---- who, and how ---------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def _beat_of(beat: pb.Beat) -> leases.Beat:
         {key_of(warm.key): warm.count for warm in beat.warm},
         frozenset(beat.cached),
         tuple(
-            leases.KeptState(key_of(kept.key), kept.bucket, kept.started, kept.ready, kept.failed)
+            leases.KeptState(key_of(kept.key), kept.bucket, kept.started, kept.ready, kept.failed, kept.wanted)
             for kept in beat.kept
         ),
         beat.draining,

@@ -293,18 +293,20 @@ class WarmEnvironments(_message.Message):
     def __init__(self, key: _Optional[_Union[VersionKey, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class KeptEnvironments(_message.Message):
-    __slots__ = ("key", "bucket", "started", "ready", "failed")
+    __slots__ = ("key", "bucket", "started", "ready", "failed", "wanted")
     KEY_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
     key: VersionKey
     bucket: str
     started: int
     ready: int
     failed: str
-    def __init__(self, key: _Optional[_Union[VersionKey, _Mapping]] = ..., bucket: _Optional[str] = ..., started: _Optional[int] = ..., ready: _Optional[int] = ..., failed: _Optional[str] = ...) -> None: ...
+    wanted: int
+    def __init__(self, key: _Optional[_Union[VersionKey, _Mapping]] = ..., bucket: _Optional[str] = ..., started: _Optional[int] = ..., ready: _Optional[int] = ..., failed: _Optional[str] = ..., wanted: _Optional[int] = ...) -> None: ...
 
 class LeaseDone(_message.Message):
     __slots__ = ("request", "lease", "state", "reason")
