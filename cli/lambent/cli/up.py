@@ -182,6 +182,7 @@ class Up(Process):
                 if parts.sweep is not None:
                     self.forever("S3 sweep", parts.sweep.run())
                 self.forever("S3 marks", parts.marks.run())
+                self.forever("environments seen", parts.dispatcher.run())
                 self.forever("event loop lag", parts.vitals.run_second())
                 self.forever("Redis ping", parts.vitals.run_redis())
                 self.forever("metric series", parts.vitals.run_series())

@@ -148,6 +148,9 @@ class Keeper(Protocol):
     def provisioned(self) -> Sequence[Kept]:
         """What is kept."""
 
+    def warm(self) -> Mapping[VersionKey, int]:
+        """Idle on-demand environments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -5,6 +5,7 @@ nothing but arithmetic. The limits themselves are kept in `counts`, as those of 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from lambent.kernel.errors import TooManyRequestsException
@@ -17,6 +18,7 @@ from lambent.scheduler.counts import ON_DEMAND, Counts
 
 _log = Log(__name__)
 _LEASE_SECONDS = 3.0
+_SEEN_SECONDS = 1.0
 Version = Callable[[Function, int], Awaitable[FunctionVersion | None]]
 
 
@@ -67,6 +69,21 @@ class LocalDispatcher:
             self._keeper.provision(target, qualifier, function.allocations[qualifier], function.tags)
         if kept:
             self._kept[function.uid] = kept
+
+    async def run(self) -> None:
+        """Learns once a second how many environments there are, for ever: the rate at which a function may grow
+        is one of environments."""
+        while True:
+            await self._clock.sleep(_SEEN_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """One look."""
+        idle: Counter[str] = Counter()
+        for key, count in self._keeper.warm().items() if self._keeper is not None else ():
+            idle[key.uid] += count
+        for uid, each in list(self._counts):
+            self._counts.seen(uid, idle[uid] + each.on_demand)
 
     async def provisioned(self, function: Function) -> Mapping[str, Provisioned]:
         return told(function, self._keeper.provisioned() if self._keeper is not None else ())

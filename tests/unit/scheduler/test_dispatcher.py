@@ -1,5 +1,6 @@
 """dispatcher.py: slots are counted exactly, and refused as AWS refuses."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,8 @@ from unit.scheduler.samples import function
 
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import TooManyRequestsException
-from lambent.kernel.models import Function
-from lambent.kernel.ports import Lease
+from lambent.kernel.models import Alias, Function, FunctionVersion, ProvisionedConfig, VersionKey
+from lambent.kernel.ports import Kept, Lease
 from lambent.scheduler.dispatcher import LocalDispatcher, ReleasedTwice
 
 
@@ -83,6 +84,72 @@ async def test_a_deleted_functions_reservation_ends_and_its_running_slots_still_
     dispatcher.release(lease)
     await take(dispatcher, other)
     assert dispatcher.used_by("g") == 0
+
+
+class Keeps:
+    """A host that keeps what it is told at once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[VersionKey, str], int] = {}
+        self.idle: dict[VersionKey, int] = {}
+
+    def provision(self, target: FunctionVersion, bucket: str, wanted: int, tags: Mapping[str, str]) -> None:
+        self.kept[target.key, bucket] = wanted
+
+    def provisioned(self) -> Sequence[Kept]:
+        return [Kept(key, bucket, n, n, n) for (key, bucket), n in self.kept.items() if n]
+
+    def warm(self) -> Mapping[VersionKey, int]:
+        return self.idle
+
+
+async def allocated(dispatcher: LocalDispatcher, keeps: Keeps, **allocations: int) -> Function:
+    """A function whose alias "live" is its version 1, and version 2 is there too."""
+    f = function("f", uid="f")
+    versions = {number: replace(f.latest, version=str(number)) for number in (1, 2)}
+
+    async def version(of: Function, number: int) -> FunctionVersion | None:
+        return versions.get(number)
+
+    dispatcher.keep_by(keeps, version)
+    configs = {qualifier: ProvisionedConfig(count, 1.0) for qualifier, count in allocations.items()}
+    f = replace(f, aliases={"live": Alias("live", "1", "r")}, provisioned=configs)
+    await dispatcher.configure(f)
+    return f
+
+
+async def test_an_allocation_is_used_first_and_what_is_beyond_it_spills_over() -> None:
+    dispatcher, keeps = make(3), Keeps()
+    f = await allocated(dispatcher, keeps, live=1)
+    one = replace(f.latest, version="1")
+    assert keeps.kept == {(one.key, "live"): 1}
+    assert (await dispatcher.provisioned(f))["live"].status == "READY"
+    buckets = [(await dispatcher.acquire(f, one, holder="t", alias="live")).bucket for _ in range(3)]
+    assert buckets == ["live", "on-demand", "on-demand"]
+    assert await refused(dispatcher, f) == "ConcurrentInvocationLimitExceeded"
+
+
+async def test_an_allocation_moves_with_its_alias_and_ends_with_its_function() -> None:
+    dispatcher, keeps = make(), Keeps()
+    f = await allocated(dispatcher, keeps, live=2)
+    moved = replace(f, aliases={"live": Alias("live", "2", "r")})
+    await dispatcher.configure(moved)
+    assert [(key.version, wanted) for (key, _), wanted in keeps.kept.items()] == [("1", 0), ("2", 2)]
+    await dispatcher.forget(moved)
+    assert set(keeps.kept.values()) == {0}
+
+
+async def test_environments_that_are_gone_cost_a_start_again() -> None:
+    dispatcher, keeps = make(), Keeps()
+    f = await allocated(dispatcher, keeps)
+    lease = await take(dispatcher, f)
+    dispatcher.release(lease)
+    keeps.idle = {f.latest.key: 5}
+    dispatcher.look()
+    assert dispatcher._counts.of("f").environments == 5
+    keeps.idle = {}
+    dispatcher.look()
+    assert dispatcher._counts.of("f").environments == 0
 
 
 async def test_a_double_release_is_an_error_and_frees_nothing_twice() -> None:
