@@ -180,15 +180,10 @@ class Membership:
         await self.members.close()
 
 
-async def shared_secret(store: FunctionStore, purpose: str, clock: SystemClock) -> bytes:
-    """32 bytes that all roles have alike, made by the first one that asks. Two first ones at once agree, since
-    both read again what was written last. Raises LambdaError."""
+async def shared_secret(store: FunctionStore, purpose: str) -> bytes:
+    """32 bytes that all roles have alike, made by the first one that asks. Raises LambdaError."""
     name = f"secret:{purpose}"
     found = await store.mark_get(name)
     if found is None:
-        await store.mark_set(name, secrets.token_hex(32))
-        await clock.sleep(0.5)
-        found = await store.mark_get(name)
-    if found is None:
-        raise Failed("Redis lost what was just written to it.")
+        found = await store.mark_first(name, secrets.token_hex(32))
     return bytes.fromhex(found)

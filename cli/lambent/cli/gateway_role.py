@@ -162,7 +162,7 @@ class _Parts:
             clock=role.clock,
             tasks=role.tasks,
             stale=self.functions.changed,
-            throttled=_throttled,
+            throttled=metrics.throttled,
         )
         self._hosts = Hosts(
             find=self.membership.executor,
@@ -189,8 +189,8 @@ class _Parts:
         await self._logs.open()
         await self._queue.start()
         await self._queue.lanes()  # connects, and so learns what an accepted event is worth there
-        key = await shared_secret(self._store, "code urls", role.clock)
-        token = await shared_secret(self._store, "s3 webhook", role.clock)
+        key = await shared_secret(self._store, "code urls")
+        token = await shared_secret(self._store, "s3 webhook")
         code = ClusterCode(self.membership)
         access, clients = target_access(settings, credentials(settings), endpoint_urls(os.environ))
         self._clients: Clients = clients
@@ -283,7 +283,3 @@ class _Parts:
         await self._ledger.close()
         await self._logs.close()
         await self._store.close()
-
-
-def _throttled(name: str, reason: str) -> None:
-    metrics.throttles.labels(metrics.function_label(name), reason).inc()

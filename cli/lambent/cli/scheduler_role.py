@@ -124,6 +124,7 @@ class _Parts:
             clock=role.clock,
             tasks=role.tasks,
             stale=self._functions.changed,
+            throttled=metrics.throttled,
             freed=lambda uid: self._events.lanes.freed(uid),
         )
         self._hosts = Hosts(

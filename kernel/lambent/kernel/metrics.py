@@ -250,6 +250,11 @@ ledger_lag = Gauge(
 )
 
 
+def throttled(name: str, reason: str) -> None:
+    """A function's invocation was refused for a reason of AWS's."""
+    throttles.labels(function_label(name), reason).inc()
+
+
 def function_label(name: str) -> str:
     """The value of the label `function`: the name, or `other` once 500 functions have a series."""
     if name in _functions:

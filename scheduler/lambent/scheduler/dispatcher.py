@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from lambent.kernel.errors import TooManyRequestsException
 from lambent.kernel.log import Log
-from lambent.kernel.metrics import function_label, throttles
+from lambent.kernel.metrics import throttled
 from lambent.kernel.models import Function, FunctionVersion, Provisioned, VersionKey
 from lambent.kernel.ports import Clock, Keeper, Lease
 from lambent.scheduler.allocations import allocated_versions, told
@@ -112,7 +112,7 @@ class LocalDispatcher:
             bucket = ON_DEMAND  # spillover
         room, reason = counts.room(uid, bucket, slots, now)
         if room < slots:
-            throttles.labels(function_label(function.name), reason).inc()
+            throttled(function.name, reason)
             raise TooManyRequestsException(reason)
         counts.take(uid, bucket, slots)
         lease = Lease(
