@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from lambent.executor import limits, log_lines
+from lambent.executor import limits, log_lines, responses
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
 from lambent.executor.output import Output
 from lambent.executor.runtime_api import (
     ACCEPTED,
-    TOO_LARGE,
     Answer,
     Budget,
     Posted,
@@ -26,18 +25,20 @@ from lambent.executor.runtime_api import (
     Waiting,
     refusal,
 )
+from lambent.kernel import metrics
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
 from lambent.kernel.ports import Clock, LogStore
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
-_ERROR_TYPE = b"lambda-runtime-function-error-type"
-
 
 # A timer of the loop may go off so much too soon; an init that had its ten seconds must not be told as less.
 _EARLY_SECONDS = 0.002
+# A process that hung up has ended by then, if that is why.
+_EXIT_SECONDS = 0.5
 # A runtime client has one or two; extensions and telemetry have some more.
 _MAX_CONNECTIONS = 64
 
@@ -331,7 +332,8 @@ class Environment:
         bill."""
         execution.end(outcome, response.error_type, at)
         execution.peak_memory, cpu_us = self._used()
-        self._meter.executed(self.target, execution, bytes_out=len(response.payload), cpu_us=cpu_us)
+        streamed = execution.stream.size if execution.stream is not None else 0
+        self._meter.executed(self.target, execution, bytes_out=streamed + len(response.payload), cpu_us=cpu_us)
         execution.answer(response)
         self._owner.environment_answered(self)
 
@@ -410,47 +412,52 @@ class Environment:
             "Error: State transition is not allowed",
         )
 
+    def response_begun(self, request_id: str, headers: Mapping[bytes, bytes]) -> ResponseStream | None:
+        execution = self._running(request_id)
+        stream = execution.stream if execution is not None else None
+        if execution is None or stream is None or stream.content_type is not None:
+            return None
+        if not responses.streams(headers):
+            return None
+        stream.begin(responses.content_type(headers))
+        metrics.first_byte.labels(metrics.function_label(self.target.name)).observe(
+            self._clock.monotonic() - execution.begun
+        )
+        return stream
+
     def response_posted(self, request_id: str, posted: Posted) -> Answer:
         execution = self._running(request_id)
         if execution is None:
-            return refusal(400, "InvalidRequestID", "Invalid request ID")
-        at = self._clock.monotonic()
-        error_type = posted.headers.get(_ERROR_TYPE)
-        if posted.too_large:
-            self._answer(execution, Outcome.ERROR, limits.response_too_large(), at)
-            return TOO_LARGE
-        if error_type is not None:  # a streaming runtime's trailer: it broke off in the middle
-            self._answer(
-                execution,
-                Outcome.ERROR,
-                Response(posted.body, limits.UNHANDLED, error_type.decode("latin-1")),
-                at,
-            )
-            return ACCEPTED
-        self._answer(execution, Outcome.SUCCESS, Response(posted.body), at)
-        return ACCEPTED
+            return responses.NOT_RUNNING
+        if not posted.streamed and execution.stream is not None and execution.stream.content_type is not None:
+            return responses.NOT_RUNNING  # a second response, while the first one is under way
+        return self._answer_read(execution, responses.response(posted))
+
+    def response_broken(self, request_id: str) -> None:
+        """A runtime that dies hangs up first: what its exit says, within moments, is the better reason."""
+        execution = self._running(request_id)
+        if execution is not None:
+            self._loop.call_later(_EXIT_SECONDS, self._truncated, execution)
+
+    def _truncated(self, execution: Execution) -> None:
+        if self.runs(execution):
+            response = limits.truncated(execution.invocation.request_id)
+            self._answer(execution, Outcome.ERROR, response, self._clock.monotonic())
 
     def error_posted(self, request_id: str, posted: Posted) -> Answer:
         execution = self._running(request_id)
         if execution is None:
-            return refusal(400, "InvalidRequestID", "Invalid request ID")
-        if posted.too_large:
-            self._answer(execution, Outcome.ERROR, limits.response_too_large(), self._clock.monotonic())
-            return TOO_LARGE
-        error_type = posted.headers.get(_ERROR_TYPE, b"Runtime.Unknown").decode("latin-1")
-        self._answer(
-            execution,
-            Outcome.ERROR,
-            Response(posted.body, limits.UNHANDLED, error_type),
-            self._clock.monotonic(),
-        )
-        return ACCEPTED
+            return responses.NOT_RUNNING
+        return self._answer_read(execution, responses.error(posted))
+
+    def _answer_read(self, execution: Execution, read: responses.Read) -> Answer:
+        self._answer(execution, read.outcome, read.response, self._clock.monotonic())
+        return read.answer
 
     def init_error_posted(self, posted: Posted) -> Answer:
         if self._initialised is None:
             return refusal(403, "InvalidStateTransition", "Init has ended; post invocation errors instead.")
-        error_type = posted.headers.get(_ERROR_TYPE, b"Runtime.Unknown").decode("latin-1")
-        self._init_error = Response(posted.body, limits.UNHANDLED, error_type)
+        self._init_error = responses.error(posted).response
         return ACCEPTED
 
     def broken(self, failure: Exception) -> None:

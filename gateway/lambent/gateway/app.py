@@ -5,12 +5,13 @@ server, which passes Invoke, and writing to log groups, only until IAM is enforc
 """
 
 import base64
+import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
-from lambent.gateway import fields, internal
+from lambent.gateway import event_stream, fields, internal
 from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.invoke import Invoked, Invoker, new_request_id
@@ -46,11 +47,20 @@ _MAX_LOGS = 8 << 20
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Where a request's scope keeps which operation it asks for; a small set of names, whatever clients send.
 _OPERATION = "lambent.operation"
-_RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+_STREAMING = "InvokeWithResponseStream"
+_RESTRICTED = frozenset({"Invoke", "InvokeAsync", _STREAMING})
 
 
 class _HungUp(Exception):
     """The client went away while it sent its body."""
+
+
+class Streamed(NamedTuple):
+    """As a Reply, of a body that is still being made."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    chunks: AsyncGenerator[bytes]
 
 
 class App:
@@ -84,6 +94,7 @@ class App:
             return
         request_id = new_request_id()
         began = time.perf_counter()
+        reply: Reply | Streamed
         try:
             reply = await self._serve(scope, receive, request_id)
         except _HungUp:
@@ -98,7 +109,7 @@ class App:
         await _send(send, reply, request_id)
         metrics.count_request(scope.get(_OPERATION, "other"), reply.status, time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply | Streamed:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         headers: Headers = scope["headers"]
         if not self._restricted:
@@ -123,7 +134,7 @@ class App:
             raise AccessDeniedException(
                 f"Functions can't call {operation} on this endpoint until IAM is enforced; only Invoke."
             )
-        if operation == "Invoke":
+        if operation in ("Invoke", _STREAMING):
             body = await _body(receive, headers, _MAX_INVOKE, "InvokeFunction")
             params = self._protocol.parse(match, headers, body)
             self._fields.check(operation, params)
@@ -131,8 +142,11 @@ class App:
             trace_id = _header(headers, b"x-amzn-trace-id")
             if tracing.active is not None:
                 trace_id = tracing.joined(trace_id, _header(headers, b"traceparent"))
-            invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=trace_id)
-            return _invoke_reply(invoked)
+            streaming = operation == _STREAMING
+            invoked = await self._invoker.invoke(
+                params, request_id=request_id, trace_id=trace_id, streaming=streaming
+            )
+            return _streamed_reply(invoked) if streaming and invoked.status == 200 else _invoke_reply(invoked)
         handler = OPERATIONS.get(operation)
         if handler is None:
             raise self._protocol.not_built(operation)
@@ -169,8 +183,15 @@ async def _body(receive: Receive, headers: Headers, limit: int, operation: str) 
         chunks.append(chunk)
 
 
-async def _send(send: Send, reply: Reply, request_id: str) -> None:
+async def _send(send: Send, reply: Reply | Streamed, request_id: str) -> None:
     headers = [(b"x-amzn-requestid", request_id.encode()), *reply.headers]
+    if isinstance(reply, Streamed):
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        async with contextlib.aclosing(reply.chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
     if reply.status != 204:
         headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -196,6 +217,15 @@ def _base_url(scope: Scope, headers: Headers) -> str:
         server = scope["server"]
         host = f"{server[0]}:{server[1]}"
     return f"{scope['scheme']}://{host}"
+
+
+def _streamed_reply(invoked: Invoked) -> Streamed:
+    headers = [(b"content-type", event_stream.CONTENT_TYPE)]
+    if invoked.executed_version is not None:
+        headers.append((b"x-amz-executed-version", invoked.executed_version.encode()))
+    if invoked.trace_id is not None:
+        headers.append((b"x-amzn-trace-id", answered(invoked.trace_id).encode("latin-1")))
+    return Streamed(200, headers, event_stream.messages(invoked))
 
 
 def _invoke_reply(invoked: Invoked) -> Reply:

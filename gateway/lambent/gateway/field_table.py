@@ -13,6 +13,10 @@ def _enforced(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_fields_enforced.py::test_{name}")
 
 
+def _streamed(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_streaming.py::test_{name}")
+
+
 def _handled(name: str) -> Enforced:
     """Where the gateway is all that has to do with it."""
     return Enforced(f"tests/unit/gateway/test_handlers_functions.py::test_{name}")
@@ -51,6 +55,7 @@ _ARCHITECTURES = Refused(
     unless=(HOST,),
 )
 _DURABLE = Refused("durable functions are not built. Leave it out; the function then runs as an ordinary one.")
+_TENANT = Refused("tenant isolation is not built, and tenants would share environments. Leave it out.")
 _TAG_RESOURCE = _enforced("tag_resource")
 _MARKER = _handled("a_list_pages_by_name_and_leaves_states_out")
 _LAYER_MARKER = _enforced("marker_and_max_items_of_layers")
@@ -263,6 +268,15 @@ TABLE: Mapping[str, Fields] = {
     "UntagResource": {"Resource": _TAG_RESOURCE, "TagKeys": _TAG_RESOURCE},
     "ListTags": {"Resource": _TAG_RESOURCE},
     "GetAccountSettings": {},
+    "InvokeWithResponseStream": {
+        "FunctionName": _FUNCTION_NAME,
+        "InvocationType": _streamed("a_dry_run_checks_and_runs_nothing"),
+        "LogType": _streamed("the_end_has_the_tail_of_the_log"),
+        "ClientContext": _streamed("the_client_context_is_the_functions"),
+        "Payload": _streamed("chunks_come_while_the_function_runs"),
+        "Qualifier": _streamed("a_qualifier_chooses_the_version"),
+        "TenantId": _TENANT,
+    },
     "Invoke": {
         "FunctionName": _FUNCTION_NAME,
         "InvocationType": _enforced("invocation_type"),
@@ -271,9 +285,7 @@ TABLE: Mapping[str, Fields] = {
         "DurableExecutionName": _DURABLE,
         "Payload": _enforced("payload"),
         "Qualifier": _QUALIFIER,
-        "TenantId": Refused(
-            "tenant isolation is not built, and tenants would share environments. Leave it out."
-        ),
+        "TenantId": _TENANT,
     },
 }
 """Operation -> field -> rule; every operation that is built is a row here."""

@@ -1,7 +1,7 @@
 """THE table: every operation of AWS's model that Lambent answers, and its handler; the map of the product.
 
-What is in the model and not here is answered with 501 by the protocol layer. Invoke is not here: it is bytes in
-and bytes out, on a path of its own (`gateway.invoke`).
+What is in the model and not here is answered with 501 by the protocol layer. Invoke and
+InvokeWithResponseStream are not here: they are bytes in, bytes out, on a path of their own (`gateway.invoke`).
 """
 
 from collections.abc import Mapping

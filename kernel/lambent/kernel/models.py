@@ -232,7 +232,7 @@ class Invocation(NamedTuple):
     """One execution asked of an executor. `deadline` is set by the executor when the event is handed over.
 
     `trigger` says for metering what caused it: "sync", "async" or an event source's name; `tags` are the
-    function's, for the same reason.
+    function's, for the same reason. `streaming`: the caller takes the response as it is made.
     """
 
     request_id: str
@@ -246,6 +246,7 @@ class Invocation(NamedTuple):
     trigger: str = "sync"
     tags: Mapping[str, str] = MappingProxyType({})
     alias: str = ""
+    streaming: bool = False
 
 
 class Outcome(StrEnum):

@@ -33,6 +33,7 @@ from lambent.kernel.models import (
     Trigger,
     VersionKey,
 )
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.usage import Usage, UsageBatch, UsageKey
 
 
@@ -109,10 +110,15 @@ class Dispatcher(Protocol):
 class Run(Protocol):
     """One execution under way. `response` ends when the runtime has posted its answer; `report` when the
     environment is done with it, and only then is the slot free. Neither raises for a function's failure:
-    that is a Response with `function_error`. A platform failure raises a LambdaError from both."""
+    that is a Response with `function_error`. A platform failure raises a LambdaError from both.
+
+    `stream` is there if the invocation is `streaming`. Where it begins, it carries the response's bytes as they
+    are made, and `response` follows the last of them, with no payload but an error's; where it ends without
+    having begun, the function did not stream: `response` has it all."""
 
     response: "asyncio.Future[Response]"
     report: "asyncio.Future[Report]"
+    stream: ResponseStream | None
 
     def cancel(self) -> None:
         """Ends it where nobody wants its answer any more: its environment is killed and not used again. Nothing

@@ -22,7 +22,7 @@ SHOWN_BY = sorted(
 
 def test_the_operations_with_a_handler_are_those_with_a_table() -> None:
     """Invoke has a path of its own and no handler in the table of operations."""
-    assert {*OPERATIONS, "Invoke"} == BUILT
+    assert {*OPERATIONS, "Invoke", "InvokeWithResponseStream"} == BUILT
 
 
 @pytest.mark.parametrize("operation", sorted(BUILT))
