@@ -4,12 +4,14 @@ One application serves everybody; a second one with `restricted` set serves the 
 server, which passes Invoke, and writing to log groups, only until IAM is enforced.
 """
 
+import asyncio
 import base64
 import contextlib
+import functools
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 from lambent.gateway import event_stream, fields, internal
 from lambent.gateway.cloudwatch.api import LogsApi, target_of
@@ -17,6 +19,7 @@ from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.invoke import Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import LambdaProtocol, Reply
+from lambent.gateway.protocol.reply import Streamed
 from lambent.gateway.services import Call, Services
 from lambent.gateway.trace import answered
 from lambent.gateway.web_pages import WebPages
@@ -55,14 +58,6 @@ class _HungUp(Exception):
     """The client went away while it sent its body."""
 
 
-class Streamed(NamedTuple):
-    """As a Reply, of a body that is still being made."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    chunks: AsyncGenerator[bytes]
-
-
 class App:
     """The ASGI application."""
 
@@ -84,6 +79,11 @@ class App:
         self._fields = fields.FieldChecker()
         self._restricted = restricted
         self._web_pages = WebPages(services.settings.host)
+
+    def close(self) -> None:
+        """Gives those who wait for log lines back within a second."""
+        self._routes.close()
+        self._logs.close()
 
     def authorise(self, headers: Headers) -> None:
         """Who may ask, whatever for; gRPC asks with its metadata. Raises AccessDeniedException."""
@@ -126,7 +126,11 @@ class App:
             scope[_OPERATION] = "logs"
             body = await _body(receive, headers, _MAX_LOGS, logs_operation)
             return await self._logs.serve(
-                logs_operation, body, restricted=self._restricted, request_id=request_id
+                logs_operation,
+                body,
+                restricted=self._restricted,
+                request_id=request_id,
+                gone=functools.partial(_gone_within, receive),
             )
         match = self._protocol.match(scope["method"], path, scope["query_string"])
         operation = scope[_OPERATION] = match.operation
@@ -159,6 +163,16 @@ class App:
         for warning in call.warnings:
             reply.headers.append((b"x-lambent-warning", warning.encode("ascii", "replace")))
         return reply
+
+
+async def _gone_within(receive: Receive, seconds: float) -> bool:
+    """Whether the client goes away in that time; its body is read."""
+    try:
+        async with asyncio.timeout(seconds):
+            message = await receive()
+            return bool(message["type"] == "http.disconnect")
+    except TimeoutError:
+        return False
 
 
 async def _body(receive: Receive, headers: Headers, limit: int, operation: str) -> bytes:

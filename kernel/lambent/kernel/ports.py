@@ -436,6 +436,9 @@ class LogStore(Protocol):
     ) -> tuple[Sequence[LogLine], str | None]:
         """Lines after a cursor (None: from the start), and the cursor to go on from; waits for one."""
 
+    async def end(self, group: str) -> str | None:
+        """The cursor after the last line that is there now."""
+
     async def delete(self, group: str) -> bool:
         """Forgets a group and its lines; whether there was one."""
 
