@@ -17,6 +17,10 @@ def _streamed(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_streaming.py::test_{name}")
 
 
+def _logged(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_log_formats.py::test_{name}")
+
+
 def _handled(name: str) -> Enforced:
     """Where the gateway is all that has to do with it."""
     return Enforced(f"tests/unit/gateway/test_handlers_functions.py::test_{name}")
@@ -105,12 +109,9 @@ _CONFIGURATION: Fields = {
     "SnapStart.ApplyOn": Refused(
         "SnapStart is not built, and versions would start cold. Leave it out, or send None.", unless=("None",)
     ),
-    "LoggingConfig.LogFormat": Refused(
-        "JSON logs are not built. Leave it out, or send Text; a function may write JSON lines itself.",
-        unless=("Text",),
-    ),
-    "LoggingConfig.ApplicationLogLevel": _handled("log_levels_need_the_json_format"),
-    "LoggingConfig.SystemLogLevel": _handled("log_levels_need_the_json_format"),
+    "LoggingConfig.LogFormat": _logged("the_platform_and_the_function_log_json"),
+    "LoggingConfig.ApplicationLogLevel": _logged("records_below_the_applications_level_are_left_out"),
+    "LoggingConfig.SystemLogLevel": _logged("events_below_the_systems_level_are_left_out"),
     "LoggingConfig.LogGroup": Emulated(
         "The function's log lines go to the log group of this name in Lambent's own log store; read them with "
         "`lambent logs`. Nothing is sent to CloudWatch."
