@@ -14,10 +14,10 @@ from typing import Any
 from lambent.cli.aws import Lambda
 from lambent.cli.client import Failed, call
 from lambent.cli.handlers import handler_for
-from lambent.cli.package import package, this_python
+from lambent.cli.package import Requirements, package, this_python
 from lambent.cli.publish import publish
 
-_WAITS = {"Delay": 1, "MaxAttempts": 120}
+_WAITS = {"Delay": 0.1, "MaxAttempts": 1200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,13 @@ class Deployed:
     version: str | None = None
 
 
-def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None]) -> Deployed:
+def deploy(
+    asked: Asked,
+    endpoint: str | None,
+    *,
+    progress: Callable[[str], None],
+    dependencies: Requirements | None = None,
+) -> Deployed:
     """Packages, creates or updates, and waits until it is done. Raises Failed."""
     progress("Looking at the code...")
     folder = asked.folder.resolve()
@@ -60,7 +66,7 @@ def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None
     runtime = asked.runtime or stored.get("Runtime") or this_python()
     python = python_for(runtime, call(aws.endpoint, "GET", "/_lambent/runtimes")["runtimes"])
     progress("Packaging...")
-    packed = package(folder, python)
+    packed = package(folder, python, dependencies)
     progress(f"Sending {len(packed.data) / 1024:.0f} KB to {aws.endpoint}...")
     wanted = {"Handler": handler, "Runtime": runtime, **asked.configuration}
     changed = {member: value for member, value in wanted.items() if stored.get(member) != value}
