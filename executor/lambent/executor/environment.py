@@ -222,6 +222,24 @@ class Environment:
 
     # ---- an invocation --------------------------------------------------------------------------------
 
+    def wake(self) -> bool:
+        """Before `begin`: whether an idle environment still lives. One that died since it was used is found
+        here at the latest, before an event is lost in it."""
+        if self.state is EnvironmentState.INIT_FAILED:
+            return True
+        try:
+            self._thaw()
+            alive = self._sandbox is not None and self._sandbox.alive()
+        except OSError as failure:
+            _log.warning("An idle environment cannot be looked at.", environment=self.id, failure=failure)
+            alive = False
+        if not alive:
+            _log.warning(
+                "An environment died between invocations.", environment=self.id, function=self.target.name
+            )
+            self._die()
+        return alive
+
     def begin(self, execution: Execution) -> None:
         """Gives an idle environment, or one whose init failed, an invocation."""
         self._execution = execution
@@ -509,6 +527,7 @@ class Environment:
     def _thaw(self) -> None:
         if self.state is EnvironmentState.FROZEN and self._sandbox is not None:
             self._sandbox.thaw()
+            self.state = EnvironmentState.IDLE
 
     def _die(self) -> None:
         self.state = EnvironmentState.DEAD

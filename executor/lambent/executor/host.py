@@ -116,9 +116,12 @@ class Host:
         execution.cancelled = functools.partial(self._cancel, pool, execution)
         pool.label.concurrent.inc()
         execution.report.add_done_callback(functools.partial(self._over, pool, execution))
-        if pool.idle:
-            pool.idle.pop().begin(execution)
-            return execution
+        while pool.idle:
+            environment = pool.idle.pop()
+            if environment.wake():
+                environment.begin(execution)
+                return execution
+        self._pools[key] = pool  # forgotten by now, if its last environment was found dead
         pool.waiting.append(execution)
         self._start_what_is_missing(pool)
         return execution
