@@ -97,6 +97,18 @@ def python_for(runtime: str, runtimes: Sequence[Mapping[str, Any]]) -> str:
     return str(found["runs_on"])
 
 
+def url_of(target: str, alias: str | None, endpoint: str | None) -> str:
+    """The function's URL, or its alias's; made if there is none. Raises Failed."""
+    aws = Lambda(endpoint)
+    named = {"FunctionName": target.partition(":")[0], **({"Qualifier": alias} if alias else {})}
+    with aws.errors():
+        try:
+            made = aws.client.create_function_url_config(**named, AuthType="NONE")
+        except aws.client.exceptions.ResourceConflictException:
+            made = aws.client.get_function_url_config(**named)
+    return str(made["FunctionUrl"])
+
+
 def _create(aws: Lambda, name: str, code: bytes, configuration: Mapping[str, Any], warnings: list[str]) -> None:
     given = dict(configuration)
     if "Role" not in given:  # has no effect yet, and has to be one of the server's account

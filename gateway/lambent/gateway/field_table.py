@@ -161,6 +161,29 @@ def _allocated(test: str) -> Enforced:
     return Enforced(f"tests/unit/gateway/test_handlers_provisioned.py::test_{test}")
 
 
+def _url(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_function_urls.py::test_{name}")
+
+
+_ONE_URL: Fields = {"FunctionName": _FUNCTION_NAME, "Qualifier": _url("an_alias_has_a_url_of_its_own")}
+_URLS_PAGED = Enforced("tests/unit/gateway/test_handlers_urls.py::test_a_list_pages_by_alias")
+_URL: Fields = {
+    **_ONE_URL,
+    "AuthType": Refused(
+        "IAM is not built, and no signature would be checked. Send NONE, and shut the port to who may not "
+        "call it.",
+        unless=("NONE",),
+    ),
+    "InvokeMode": _url("a_response_is_streamed"),
+    "Cors.AllowCredentials": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowHeaders": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowMethods": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowOrigins": _url("cors_is_answered_by_its_configuration"),
+    "Cors.ExposeHeaders": _url("cors_is_answered_by_its_configuration"),
+    "Cors.MaxAge": _url("cors_is_answered_by_its_configuration"),
+}
+
+
 def _under(prefix: str, fields: Fields) -> Fields:
     return {f"{prefix}.{path}": rule for path, rule in fields.items()}
 
@@ -252,6 +275,11 @@ TABLE: Mapping[str, Fields] = {
     "GetFunctionEventInvokeConfig": _ONE_FUNCTION,
     "ListFunctionEventInvokeConfigs": {**_WHOLE_FUNCTION, "Marker": _PAGED, "MaxItems": _PAGED},
     "DeleteFunctionEventInvokeConfig": _ONE_FUNCTION,
+    "CreateFunctionUrlConfig": _URL,
+    "UpdateFunctionUrlConfig": _URL,
+    "GetFunctionUrlConfig": _ONE_URL,
+    "DeleteFunctionUrlConfig": _ONE_URL,
+    "ListFunctionUrlConfigs": {"FunctionName": _FUNCTION_NAME, "Marker": _URLS_PAGED, "MaxItems": _URLS_PAGED},
     "PublishLayerVersion": {
         **_under("Content", _CODE),
         "LayerName": _enforced("layer_name_in_every_form"),

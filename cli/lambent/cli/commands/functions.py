@@ -42,6 +42,7 @@ def deploy(
     alias: Annotated[
         str | None, typer.Option(help="Publish, and move this alias to the version, or make it.")
     ] = None,
+    url: Annotated[bool, typer.Option("--url", help="Give it a function URL, if it has none.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay, and deploy again whenever a file changes, until Ctrl-C.")
     ] = False,
@@ -68,6 +69,8 @@ def deploy(
             return _deployed(done, alias)
 
         target = once()
+        if url:
+            say(f"URL: {work.url_of(target, alias, endpoint)}", style="green")
         if watch:
             _watch(folder, once)
             return
