@@ -382,6 +382,7 @@ class Host:
                     prefixes=command.prefixes,
                     memory_mb=target.memory_size,
                     ephemeral_mb=target.ephemeral_storage,
+                    fork_env=command.fork_env,
                 )
             )
         except BaseException:
@@ -395,6 +396,7 @@ class Host:
             if opt is not None:
                 opt.release()
 
+        metrics.environment_starts.labels(sandbox.start).inc()
         sandbox.exited.add_done_callback(released)
         return sandbox
 

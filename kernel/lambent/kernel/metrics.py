@@ -158,6 +158,12 @@ cold_start_duration = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+environment_starts = Counter(
+    "lambent_environment_starts_total",
+    "Environments started, by how: parked (made ahead of need), forked (by a zygote) or plain.",
+    ("kind",),
+    registry=REGISTRY,
+)
 init_failures = Counter(
     "lambent_init_failures_total",
     "Init phases that failed; they run once more in the first invocation.",

@@ -34,6 +34,7 @@ class PlainSandbox:
         self, environment_id: str, listener: socket.socket, output: int, process: "subprocess.Popen[bytes]"
     ) -> None:
         self.id = environment_id
+        self.start = "plain"
         self.listener = listener
         self.output = output
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()

@@ -2,7 +2,10 @@
 environment is made of exactly these and a refusal must say which one. Standard library only.
 
 Numbers are Linux's ABI; calls without a libc wrapper have the same number on x86_64 and aarch64 unless told.
+Runs on every Python 3 that a runtime names, for a zygote loads it: no newer syntax.
 """
+
+from __future__ import annotations
 
 import ctypes
 import fcntl
@@ -20,14 +23,15 @@ NEWPID = 0x20000000
 NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 2, 4, 8, 1024
-MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 16384, 1 << 18, 1 << 19
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 8192, 16384, 1 << 18, 1 << 19
 
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 
 _AT_FDCWD = -100
-_AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC, 4
 _MNT_DETACH = 2
-_MOUNT_SETATTR, _CLOSE_RANGE = 442, 436
+_MOUNT_SETATTR, _CLOSE_RANGE, _OPEN_TREE, _MOVE_MOUNT = 442, 436, 428, 429
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), -1)
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(platform.machine(), -1)
 _CLOSE_RANGE_CLOEXEC = 4
@@ -82,6 +86,35 @@ def bind(source: str, target: str, attributes: int) -> None:
         set_attributes(target, attributes)
 
 
+def open_tree(path: str, attributes: int) -> int:
+    """A copy of the tree at `path` that is mounted nowhere, with its submounts, as a descriptor; it goes with
+    it."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    tree = _check(
+        _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), f"open_tree {path}"
+    )
+    value = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE, 0)
+    try:
+        _check(
+            _libc.syscall(
+                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, value, ctypes.c_size_t(len(value))
+            ),
+            f"mount_setattr {path}",
+        )
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def move_tree(tree: int, target: str) -> None:
+    """Mounts what `open_tree` made."""
+    _check(
+        _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH),
+        f"move_mount {target}",
+    )
+
+
 def pivot(root: str) -> None:
     """Makes a mount point the root and drops the old one whole."""
     os.chdir(root)
@@ -93,7 +126,12 @@ def pivot(root: str) -> None:
 def detach(path: str) -> None:
     """Drops a mount and those below, if `path` is one."""
     if os.path.ismount(path):
-        _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), f"umount {path}")
+        unmount(path)
+
+
+def unmount(path: str) -> None:
+    """Drops the topmost mount there and those below."""
+    _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), f"umount {path}")
 
 
 def set_hostname(name: str) -> None:
@@ -140,6 +178,11 @@ def close_on_exec_from(first: int) -> None:
         _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), _CLOSE_RANGE_CLOEXEC),
         "close_range",
     )
+
+
+def close_from(first: int) -> None:
+    """Closes every descriptor from `first` on."""
+    _check(_libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 0), "close_range")
 
 
 def loopback_up() -> None:

@@ -1,0 +1,137 @@
+"""A zygote: an interpreter with the runtime client imported and no user code, from which environments are
+forked. The launcher of the runtime loads this when it finds a control socket; it runs in the read-only
+root, with the spawner's powers, on whatever Python 3 the runtime names (no newer syntax; standard library
+only).
+
+Each request forks a *slot*: everything of an environment is made but what depends on the function, and
+there it waits. Then, in this order: the code's mounts, the outside uid and user namespace, capabilities,
+no_new_privs, the system call filter, every descriptor from 3 on closed; and only then the function's
+variables and its path, in `turn_into`. Nothing is imported in between. What a slot reads of its function it
+reads itself; the zygote never does, so no function's variables can be in the memory that another's process
+starts with.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from lambent.executor.drivers.sandbox import contain, rootfs, seccomp, wire
+from lambent.executor.drivers.sandbox import syscalls as sys_
+from lambent.executor.drivers.sandbox.forking import Forker, report
+from lambent.executor.drivers.sandbox.preloaded import Preloaded
+
+_READ_AT_IMPORT = {"AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL"}
+
+
+class Zygote(Forker):
+    """The loop of a zygote. Requests: {} [body, channel, output, the /tmp image's device if there is one]."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__(control, rootfs.ZYGOTE_TMP)
+        self._program = seccomp.program()
+
+    def handle(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
+        body, channel_fd, output, *image = descriptors
+        channel = socket.socket(fileno=channel_fd)
+        try:
+            request = wire.read_body(body)
+            if self.fork(request["id"], channel):
+                return self._become(request, channel, output, image)
+        except OSError as error:
+            report(channel, f"zygote: {error}")
+        for descriptor in (output, *image):
+            os.close(descriptor)
+        channel.close()
+        return None
+
+    def _become(
+        self, request: dict[str, Any], channel: socket.socket, output: int, image: list[int]
+    ) -> dict[str, Any]:
+        """In the child: from fork to being a function's. Returns what the driver said of the function."""
+        steps = contain.Steps()
+        try:
+            contain.begin(steps, request, channel, output)
+            steps.at("file system")
+            rootfs.renew()
+            steps.at("/tmp")
+            device = f"/proc/self/fd/{image[0]}" if image else None
+            rootfs.mount_tmp("", {**request, "image": device})
+            contain.settle(steps, channel)
+            steps.at("waiting for a function")
+            wire.send(channel, {"step": "parked"})
+            function, trees = _wait_for_function(channel)
+            steps.at("file system")
+            for place, tree in trees.items():
+                sys_.move_tree(tree, place)
+            os.chdir("/var/task")
+            contain.drop(steps, {**request, **function}, self._program)
+            steps.at("descriptors")
+            sys_.close_from(3)
+        except BaseException as error:
+            contain.give_up(steps, error, channel)
+        channel.detach()
+        return function
+
+
+def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str, int]]:
+    """The function, from the driver, and its code, from the spawner, in any order. Ends with the driver."""
+    function: dict[str, Any] | None = None
+    trees: dict[str, int] | None = None
+    while function is None or trees is None:
+        received = wire.receive(channel)
+        if received is None:
+            os._exit(126)
+        message, descriptors = received
+        if "error" in message:
+            wire.send(channel, message)
+            os._exit(126)
+        if "trees" in message:
+            trees = dict(zip(message["trees"], descriptors))  # noqa: B905  # strict= is newer syntax
+        else:
+            function = wire.read_body(descriptors[0])
+    return function, trees
+
+
+def serve(client: set[str]) -> None:
+    """Runs until the driver hangs up, and then ends the process; returns in a process that is a function's now.
+    `client`: the names of the modules that a process which was started plainly would have."""
+    control = socket.socket(fileno=contain.ZYGOTE_CONTROL)
+    os.set_inheritable(contain.ZYGOTE_CONTROL, False)
+    gc.disable()  # a collection would write to the pages that are shared
+    with open("/dev/null", encoding="ascii"):  # loads the codec
+        preloaded = Preloaded(client)
+    sys_.unmount(rootfs.SOURCES)
+    function = Zygote(control).serve()
+    if function is None:
+        os._exit(0)
+    turn_into(function, preloaded)
+
+
+def turn_into(function: dict[str, Any], preloaded: Preloaded) -> None:
+    """Makes the process what a plain start with the function's variables would be. The function is in power of
+    it from here on."""
+    variables: dict[str, str] = dict(function["env"])
+    if "LC_CTYPE" in os.environ:  # set by the interpreter, which would have done so again
+        variables.setdefault("LC_CTYPE", os.environ["LC_CTYPE"])
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.path[1:1] = [folder for folder in variables.get("PYTHONPATH", "").split(":") if folder]
+    time.tzset()
+    _forget_settings(variables)
+    preloaded.hide()
+    gc.enable()
+
+
+def _forget_settings(variables: dict[str, str]) -> None:
+    """The client reads these variables when it is imported; so it is imported again where they are set."""
+    if "awslambdaric.lambda_literals" not in sys.modules and not _READ_AT_IMPORT & set(variables):
+        return
+    client = sys.modules["awslambdaric"]
+    for name in ("__main__", "bootstrap", "lambda_literals"):
+        if sys.modules.pop(f"awslambdaric.{name}", None) is not None:
+            delattr(client, name)
