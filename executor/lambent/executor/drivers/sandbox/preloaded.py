@@ -1,22 +1,102 @@
 """Modules that a zygote has loaded and a plain start would not have: out of sight in an environment, and served
-from memory when the function imports them, unless it has a module of that name itself, which must win as it
-would after a plain start. Runs on every Python 3 that a runtime names: no newer syntax.
+from memory when the function imports one. A module of the function's own of the same name must win, as it would
+after a plain start; and since those here hold on to each other, one such name ends them all.
+
+Runs on every Python 3 that a runtime names: no newer syntax.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 _OURS = "lambent"
+# In the runtime folder, and slow to import: what a function that uses an AWS client waits for most.
+_USEFUL = (
+    "boto3",
+    "boto3.session",
+    "botocore.session",
+    "botocore.client",
+    "botocore.endpoint",
+    "botocore.httpsession",
+    "botocore.regions",
+    "botocore.retries.standard",
+    "botocore.signers",
+    "encodings.idna",
+    "http.client",
+)
 
 
 class Preloaded:
-    """`plain`: the names that a plain start would have loaded."""
+    """A finder of modules. `plain`: the names that a plain start would have loaded."""
 
     def __init__(self, plain: set[str]) -> None:
+        for name in _USEFUL:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                continue  # a runtime folder without it
+        self._path = list(sys.path)
+        self._looked: list[str] = []
+        self._modules = {
+            name: module
+            for name, module in sys.modules.items()
+            if name not in plain and name.partition(".")[0] != _OURS
+        }
+        self._specs = {name: getattr(module, "__spec__", None) for name, module in self._modules.items()}
+        self._names = {name.partition(".")[0] for name in self._modules}
         self._plain = plain
 
     def hide(self) -> None:
+        """To be called before anything is forked: in a child it would write to pages that are shared."""
         for name in list(sys.modules):
             if name not in self._plain:
                 del sys.modules[name]
+        sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        module = self._modules.get(name)
+        if module is None or self._functions_own():
+            return None
+        own = self._specs[name]
+        spec = ModuleSpec(name, self, origin=own and own.origin, is_package=hasattr(module, "__path__"))  # type: ignore[arg-type]
+        spec.has_location = bool(own and own.has_location)
+        if own is not None and own.submodule_search_locations is not None:
+            spec.submodule_search_locations = list(own.submodule_search_locations)
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has run already. What it imports is imported, so that hooks see it and it is where it would be."""
+        module.__spec__ = self._specs[module.__name__]
+        for value in list(vars(module).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(name, str) and name in self._modules and name not in sys.modules:
+                importlib.import_module(name)
+
+    def _functions_own(self) -> bool:
+        """Whether the function brings one of these modules; then none is served from here on."""
+        folders = [folder for folder in sys.path if folder not in self._path]
+        if folders != self._looked:
+            self._looked = folders
+            if any(_brings(folder, self._names) for folder in folders):
+                self._modules.clear()
+        return not self._modules
+
+
+def _brings(folder: str, names: set[str]) -> bool:
+    try:
+        entries = os.listdir(folder or ".")
+    except FileNotFoundError:
+        return False
+    except OSError:  # an archive: what is in it is not looked at
+        return True
+    return any(entry.partition(".")[0] in names for entry in entries)

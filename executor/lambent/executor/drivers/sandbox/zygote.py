@@ -13,6 +13,7 @@ starts with.
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
 import socket
@@ -20,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from lambent.executor.drivers.sandbox import contain, rootfs, seccomp, wire
+from lambent.executor.drivers.sandbox import appearance, contain, rootfs, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.forking import Forker, report
 from lambent.executor.drivers.sandbox.preloaded import Preloaded
@@ -103,16 +104,16 @@ def serve(client: set[str]) -> None:
     control = socket.socket(fileno=contain.ZYGOTE_CONTROL)
     os.set_inheritable(contain.ZYGOTE_CONTROL, False)
     gc.disable()  # a collection would write to the pages that are shared
-    with open("/dev/null", encoding="ascii"):  # loads the codec
-        preloaded = Preloaded(client)
+    codecs.lookup("ascii")  # so that no slot has to import it
+    Preloaded(client).hide()
     sys_.unmount(rootfs.SOURCES)
     function = Zygote(control).serve()
     if function is None:
         os._exit(0)
-    turn_into(function, preloaded)
+    turn_into(function)
 
 
-def turn_into(function: dict[str, Any], preloaded: Preloaded) -> None:
+def turn_into(function: dict[str, Any]) -> None:
     """Makes the process what a plain start with the function's variables would be. The function is in power of
     it from here on."""
     variables: dict[str, str] = dict(function["env"])
@@ -121,9 +122,13 @@ def turn_into(function: dict[str, Any], preloaded: Preloaded) -> None:
     os.environ.clear()
     os.environ.update(variables)
     sys.path[1:1] = [folder for folder in variables.get("PYTHONPATH", "").split(":") if folder]
+    appearance.show(variables)
     time.tzset()
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
     _forget_settings(variables)
-    preloaded.hide()
     gc.enable()
 
 
