@@ -38,11 +38,11 @@ def _wait_for_function() -> None:
 
 def run() -> None:
     """Never returns but by the client's exit."""
-    if _is_zygote():
-        _wait_for_function()
     site.setquit()
     site.setcopyright()
     site.sethelper()
+    if _is_zygote():
+        _wait_for_function()
     site.execsitecustomize()
     from awslambdaric.__main__ import main
 

@@ -39,7 +39,9 @@ class Steps:
         self.now = name
 
 
-def run(request: Mapping[str, Any], channel: socket.socket, output: int, root: str, program: bytes) -> NoReturn:
+def run(
+    request: Mapping[str, Any], channel: socket.socket, output: int, root: str, program: sys_.Filter
+) -> NoReturn:
     """Never returns: the process becomes the runtime, or reports and exits."""
     steps = Steps()
     try:
@@ -94,7 +96,7 @@ def settle(steps: Steps, channel: socket.socket) -> None:
     sys_.unshare(sys_.NEWCGROUP)
 
 
-def drop(steps: Steps, request: Mapping[str, Any], program: bytes) -> None:
+def drop(steps: Steps, request: Mapping[str, Any], program: sys_.Filter) -> None:
     """Gives every power away."""
     steps.at("limits")
     _set_limits(request["rlimits"])
@@ -104,7 +106,7 @@ def drop(steps: Steps, request: Mapping[str, Any], program: bytes) -> None:
     sys_.drop_capabilities()
     sys_.close_on_exec_from(3)
     steps.at("system call filter")
-    sys_.install_filter(program)
+    program.install()
 
 
 def become_zygote(
@@ -208,5 +210,6 @@ def _become(uid: int, *, separate: bool) -> None:
     sys_.unshare(sys_.NEWUSER)
     sys_.prctl(sys_.PR_SET_DUMPABLE, 1)  # else the kernel gives /proc/self to root
     for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {uid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(file, text.encode())
+        os.close(file)

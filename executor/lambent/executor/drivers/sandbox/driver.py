@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox
-from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, sampler, seccomp, wire
+from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, rootfs, sampler, seccomp, wire
+from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.netport import Network
 from lambent.executor.drivers.sandbox.parking import Parking, Refused
 from lambent.executor.drivers.sandbox.running import RunningSandbox
@@ -389,18 +390,24 @@ class SandboxDriver:
         trees = {"/var/task": str(spec.task_dir)}
         if spec.opt_dir is not None:
             trees["/opt"] = str(spec.opt_dir)
+        message: dict[str, Any] = {"function": {"env": dict(spec.env), "rlimits": self._rlimits(spec)}}
+        opened: list[int] = []
         try:
             async with asyncio.timeout(_START_SECONDS):
-                self._spawner.send_trees(trees, channel.fileno())
+                if self._abilities.rootless:  # who may mount nothing; the spawner may, in its own namespace
+                    self._spawner.send_trees(trees, channel.fileno())
+                else:
+                    message["trees"] = list(trees)
+                    opened.extend(sys_.open_tree(path, rootfs.READ_ONLY) for path in trees.values())
                 if sandbox.groups is not None:
                     sandbox.groups.limit_memory(sandbox.memory_limit)
-                body = wire.body({"env": dict(spec.env), "rlimits": self._rlimits(spec)})
-                try:
-                    wire.send(channel, {}, [body])
-                finally:
-                    os.close(body)
+                wire.send(channel, message, opened)
+                while opened:
+                    os.close(opened.pop())
                 await self._see_off(spec, sandbox, channel)
         except BaseException as error:
+            for tree in opened:
+                os.close(tree)
             await sandbox.dispose()
             if isinstance(error, OSError):  # a TimeoutError too
                 raise Refused(f"the slot was lost: {error}") from error

@@ -27,7 +27,7 @@ class Spawner(Forker):
     def __init__(self, control: socket.socket, folder: str) -> None:
         super().__init__(control, folder)
         self._folder = folder
-        self._program = seccomp.program()
+        self._filter = sys_.Filter(seccomp.program())
         self._templates: dict[str, str] = {}
 
     def handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -43,7 +43,7 @@ class Spawner(Forker):
             if control:
                 self._start_zygote(request, channel, output, control[0], root)
             elif self.fork(request["id"], channel):
-                contain.run(request, channel, output, root, self._program)
+                contain.run(request, channel, output, root, self._filter)
         except OSError as error:
             report(channel, f"spawner: {error}")
         finally:

@@ -43,7 +43,10 @@ _SECCOMP_MODE_FILTER, _CAP_AMBIENT_CLEAR_ALL = 2, 4
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _IFF_UP = 1
 
+_ZEROS = (0, 0, 0, 0)
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 def _check(result: int, what: str) -> int:
@@ -140,8 +143,7 @@ def set_hostname(name: str) -> None:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    padded = [ctypes.c_ulong(value) for value in (*arguments, *([0] * (4 - len(arguments))))]
-    _check(_libc.prctl(option, *padded), f"prctl {option}")
+    _check(_libc.prctl(option, *arguments, *_ZEROS[len(arguments) :]), f"prctl {option}")
 
 
 def set_capabilities(permitted: int) -> None:
@@ -165,11 +167,17 @@ def drop_capabilities() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def install_filter(program: bytes) -> None:
-    """Installs a seccomp filter: `program` is an array of struct sock_filter."""
-    code = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
-    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+class Filter:
+    """A seccomp filter, ready to be installed: `program` is an array of struct sock_filter."""
+
+    def __init__(self, program: bytes) -> None:
+        self._code = ctypes.create_string_buffer(program, len(program))
+        self._header = ctypes.create_string_buffer(
+            struct.pack("@HP", len(program) // 8, ctypes.addressof(self._code))
+        )
+
+    def install(self) -> None:
+        prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(self._header))
 
 
 def close_on_exec_from(first: int) -> None:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import codecs
 import gc
 import os
+import random
 import socket
+import ssl
 import sys
 import time
 from typing import Any
@@ -34,7 +36,8 @@ class Zygote(Forker):
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control, rootfs.ZYGOTE_TMP)
-        self._program = seccomp.program()
+        self._filter = sys_.Filter(seccomp.program())
+        self._appearance = appearance.Appearance()
 
     def handle(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
         body, channel_fd, output, *image = descriptors
@@ -64,13 +67,14 @@ class Zygote(Forker):
             rootfs.mount_tmp("", {**request, "image": device})
             contain.settle(steps, channel)
             steps.at("waiting for a function")
+            self._get_ready()
             wire.send(channel, {"step": "parked"})
             function, trees = _wait_for_function(channel)
             steps.at("file system")
             for place, tree in trees.items():
                 sys_.move_tree(tree, place)
             os.chdir("/var/task")
-            contain.drop(steps, {**request, **function}, self._program)
+            contain.drop(steps, {**request, **function}, self._filter)
             steps.at("descriptors")
             sys_.close_from(3)
         except BaseException as error:
@@ -78,9 +82,31 @@ class Zygote(Forker):
         channel.detach()
         return function
 
+    def turn_into(self, function: dict[str, Any]) -> None:
+        """Makes the process what a plain start with the function's variables would be. The function is in power
+        of it from here on."""
+        variables: dict[str, str] = dict(function["env"])
+        if "LC_CTYPE" in os.environ:  # set by the interpreter, which would have done so again
+            variables.setdefault("LC_CTYPE", os.environ["LC_CTYPE"])
+        zone = os.environ.get("TZ")
+        os.environ.clear()
+        os.environ.update(variables)
+        if variables.get("TZ") != zone:
+            time.tzset()
+        self._appearance.show(variables)
+        sys.path[1:1] = [folder for folder in variables.get("PYTHONPATH", "").split(":") if folder]
+        _forget_settings(variables)
+        gc.enable()
+
+    def _get_ready(self) -> None:
+        """What a start would wait for otherwise, and what must not be the same in two forks."""
+        self._appearance.prepare()
+        random.seed()
+        ssl.RAND_add(os.urandom(32), 32.0)
+
 
 def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str, int]]:
-    """The function, from the driver, and its code, from the spawner, in any order. Ends with the driver."""
+    """The function, from the driver, and its code, from the driver or the spawner. Ends with the driver."""
     function: dict[str, Any] | None = None
     trees: dict[str, int] | None = None
     while function is None or trees is None:
@@ -91,10 +117,9 @@ def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str
         if "error" in message:
             wire.send(channel, message)
             os._exit(126)
+        function = message.get("function", function)
         if "trees" in message:
             trees = dict(zip(message["trees"], descriptors))  # noqa: B905  # strict= is newer syntax
-        else:
-            function = wire.read_body(descriptors[0])
     return function, trees
 
 
@@ -107,29 +132,11 @@ def serve(client: set[str]) -> None:
     codecs.lookup("ascii")  # so that no slot has to import it
     Preloaded(client).hide()
     sys_.unmount(rootfs.SOURCES)
-    function = Zygote(control).serve()
+    zygote = Zygote(control)
+    function = zygote.serve()
     if function is None:
         os._exit(0)
-    turn_into(function)
-
-
-def turn_into(function: dict[str, Any]) -> None:
-    """Makes the process what a plain start with the function's variables would be. The function is in power of
-    it from here on."""
-    variables: dict[str, str] = dict(function["env"])
-    if "LC_CTYPE" in os.environ:  # set by the interpreter, which would have done so again
-        variables.setdefault("LC_CTYPE", os.environ["LC_CTYPE"])
-    os.environ.clear()
-    os.environ.update(variables)
-    sys.path[1:1] = [folder for folder in variables.get("PYTHONPATH", "").split(":") if folder]
-    appearance.show(variables)
-    time.tzset()
-    if "random" in sys.modules:
-        sys.modules["random"].seed()
-    if "ssl" in sys.modules:
-        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
-    _forget_settings(variables)
-    gc.enable()
+    zygote.turn_into(function)
 
 
 def _forget_settings(variables: dict[str, str]) -> None:
