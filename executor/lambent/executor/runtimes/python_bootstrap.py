@@ -33,7 +33,7 @@ def _wait_for_function() -> None:
     from lambent.executor.drivers.sandbox import zygote
 
     sys.path.remove("/home")
-    zygote.serve(plain)
+    zygote.serve(plain, begin)
 
 
 def run() -> None:
@@ -43,6 +43,11 @@ def run() -> None:
     site.sethelper()
     if _is_zygote():
         _wait_for_function()
+    begin()
+
+
+def begin() -> None:
+    """Starts the client for the function that the variables name."""
     site.execsitecustomize()
     from awslambdaric.__main__ import main
 

@@ -43,9 +43,11 @@ _SECCOMP_MODE_FILTER, _CAP_AMBIENT_CLEAR_ALL = 2, 4
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _IFF_UP = 1
 
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
 _ZEROS = (0, 0, 0, 0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
@@ -186,6 +188,12 @@ def close_on_exec_from(first: int) -> None:
         _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), _CLOSE_RANGE_CLOEXEC),
         "close_range",
     )
+
+
+def populate(address: int, length: int, *, written: bool) -> None:
+    """Has memory ready to be read, or to be written to; what is not there (any more) is left out. Does
+    nothing on a kernel that cannot (before 5.14)."""
+    _libc.madvise(address, length, _MADV_POPULATE_WRITE if written else _MADV_POPULATE_READ)
 
 
 def close_from(first: int) -> None:

@@ -21,13 +21,23 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from lambent.executor.drivers.sandbox import appearance, contain, rootfs, seccomp, wire
+from lambent.executor.drivers.sandbox import appearance, contain, rehearsal, rootfs, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.forking import Forker, report
 from lambent.executor.drivers.sandbox.preloaded import Preloaded
 
+_REHEARSED_MODULE = "rehearsed"
+# As many as a function has.
+_REHEARSED = {
+    **{f"VARIABLE_{number}": "of some length" for number in range(24)},
+    "AWS_LAMBDA_RUNTIME_API": ":".join(map(str, contain.RUNTIME_API)),
+    "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    "LAMBDA_TASK_ROOT": "/var/task",
+    "_HANDLER": f"{_REHEARSED_MODULE}.handler",
+}
 _READ_AT_IMPORT = {"AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL"}
 
 
@@ -36,6 +46,7 @@ class Zygote(Forker):
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control, rootfs.ZYGOTE_TMP)
+        self._footprint: list[tuple[int, int, bool]] = []
         self._filter = sys_.Filter(seccomp.program())
         self._appearance = appearance.Appearance()
 
@@ -82,6 +93,23 @@ class Zygote(Forker):
         channel.detach()
         return function
 
+    def rehearse(self, begin: Callable[[], None]) -> None:
+        """A start of a function that does nothing. Without it slots are slower, and no less right."""
+
+        def perform() -> None:
+            self._appearance.prepare()
+            self.turn_into({"env": {**os.environ, **_REHEARSED}})
+            begin()
+
+        with open(f"{rootfs.ZYGOTE_TMP}/0/{_REHEARSED_MODULE}.py", "w", encoding="ascii") as file:
+            file.write("def handler(event, context): pass\n")
+        gc.collect()
+        gc.freeze()  # as it will be in a slot
+        try:
+            self._footprint = rehearsal.learn(perform)
+        except OSError as failure:
+            print(failure, file=sys.stderr, flush=True)
+
     def turn_into(self, function: dict[str, Any]) -> None:
         """Makes the process what a plain start with the function's variables would be. The function is in power
         of it from here on."""
@@ -101,6 +129,7 @@ class Zygote(Forker):
     def _get_ready(self) -> None:
         """What a start would wait for otherwise, and what must not be the same in two forks."""
         self._appearance.prepare()
+        rehearsal.touch(self._footprint)
         random.seed()
         ssl.RAND_add(os.urandom(32), 32.0)
 
@@ -123,9 +152,10 @@ def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str
     return function, trees
 
 
-def serve(client: set[str]) -> None:
+def serve(client: set[str], begin: Callable[[], None]) -> None:
     """Runs until the driver hangs up, and then ends the process; returns in a process that is a function's now.
-    `client`: the names of the modules that a process which was started plainly would have."""
+    `client`: the names of the modules that a process which was started plainly would have; `begin`: what
+    comes next, for a rehearsal."""
     control = socket.socket(fileno=contain.ZYGOTE_CONTROL)
     os.set_inheritable(contain.ZYGOTE_CONTROL, False)
     gc.disable()  # a collection would write to the pages that are shared
@@ -133,6 +163,7 @@ def serve(client: set[str]) -> None:
     Preloaded(client).hide()
     sys_.unmount(rootfs.SOURCES)
     zygote = Zygote(control)
+    zygote.rehearse(begin)
     function = zygote.serve()
     if function is None:
         os._exit(0)
