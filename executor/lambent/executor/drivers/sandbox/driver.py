@@ -413,8 +413,8 @@ class SandboxDriver:
                 raise Refused(f"the slot was lost: {error}") from error
             raise
 
-    async def open_zygote(self, spec: EnvironmentSpec) -> ZygoteProcess:
-        """A zygote for starts like `spec`. Raises ServiceException."""
+    async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess:
+        """A zygote for starts like `spec`, with these modules loaded. Raises ServiceException."""
         spawner = await self._running_spawner()
         zygote = ZygoteProcess(exited=self._exited, dying=self._forker_dying, died=self._forker_died)
         await zygote.open(
@@ -426,6 +426,7 @@ class SandboxDriver:
                 "etc": self.etc_files(),
                 "runtime": str(spec.runtime_dir),
             },
+            preload,
         )
         return zygote
 

@@ -65,8 +65,8 @@ class _Environment:
 class Forker:
     """`control`: its socket to the driver; `folder`: one that only it uses, for the sleeper.
 
-    Reports {"ready": true} once, and {"exited": id, "status": wait status} when nothing of an environment is
-    left.
+    Reports {"ready": true, "problem": what is slower for it} once, and {"exited": id, "status": wait
+    status} when nothing of an environment is left.
     """
 
     def __init__(self, control: socket.socket, folder: str) -> None:
@@ -75,6 +75,7 @@ class Forker:
         self._namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._by_pid: dict[int, _Environment] = {}
         self._woken = self._wake = -1
+        self.problem = ""
 
     @staticmethod
     def _write_sleeper(folder: str) -> str | None:
@@ -98,7 +99,7 @@ class Forker:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        wire.send(self._control, {"ready": True})
+        wire.send(self._control, {"ready": True, "problem": self.problem})
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == self._woken:

@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +44,7 @@ class Refused(Exception):
 class Maker(Protocol):
     """What of the driver makes things."""
 
-    async def open_zygote(self, spec: EnvironmentSpec) -> ZygoteProcess: ...
+    async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess: ...
 
     async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox: ...
 
@@ -59,9 +60,11 @@ class Maker(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """The starts of one kind. `sample`: the last of them; `etc`: what the zygote's /etc was made of."""
+    """The starts of one kind. `sample`: the last of them; `preload`: modules that its zygote has loaded;
+    `etc`: what the zygote's /etc was made of."""
 
     sample: EnvironmentSpec
+    preload: Sequence[str]
     demand: Demand
     zygote: ZygoteProcess | None = None
     made: float = 0.0
@@ -129,10 +132,11 @@ class Parking:
         return sandbox
 
     def _line(self, spec: EnvironmentSpec) -> _Line:
-        key = forkable.key(spec)
+        preload = forkable.preload(spec.task_dir, spec.env.get("_HANDLER", ""))
+        key = (*forkable.key(spec), *preload)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(spec, Demand(self._most))
+            line = self._lines[key] = _Line(spec, preload, Demand(self._most))
             self._tasks.forever(f"park for {spec.runtime_dir.name}", self._keep(line))
         line.sample = spec
         return line
@@ -211,7 +215,7 @@ class Parking:
         try:
             if line.zygote is None:
                 etc = self._maker.etc_files()
-                zygote = await self._maker.open_zygote(line.sample)
+                zygote = await self._maker.open_zygote(line.sample, line.preload)
                 line.zygote, line.made, line.etc = zygote, time.monotonic(), etc
             sandbox = await self._maker.make_slot(_slot(line.sample, EPHEMERAL_MB), line.zygote)
         except (Refused, LambdaError) as failure:

@@ -15,27 +15,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _OURS = "lambent"
-# In the runtime folder, and slow to import: what a function that uses an AWS client waits for most.
-_USEFUL = (
-    "boto3",
-    "boto3.session",
-    "botocore.session",
-    "botocore.client",
-    "botocore.endpoint",
-    "botocore.httpsession",
-    "botocore.regions",
-    "botocore.retries.standard",
-    "botocore.signers",
-    "encodings.idna",
-    "http.client",
-)
 
 
 class Preloaded:
-    """A finder of modules. `plain`: the names that a plain start would have loaded."""
+    """A finder of modules. `plain`: the names that a plain start would have loaded; `wanted`: what to load."""
 
-    def __init__(self, plain: set[str]) -> None:
-        for name in _USEFUL:
+    def __init__(self, plain: set[str], wanted: Sequence[str]) -> None:
+        for name in wanted:
             try:
                 importlib.import_module(name)
             except ImportError:
@@ -50,6 +36,14 @@ class Preloaded:
         self._specs = {name: getattr(module, "__spec__", None) for name, module in self._modules.items()}
         self._names = {name.partition(".")[0] for name in self._modules}
         self._plain = plain
+        self._kept: list[object] = []
+        for name, module in sys.modules.items():
+            if name.partition(".")[0] == _OURS:
+                self.keep(module)
+
+    def keep(self, what: object) -> None:
+        """Keeps it for ever: to free it in a fork would write to pages that are shared."""
+        self._kept.append(what)
 
     def hide(self) -> None:
         """To be called before anything is forked: in a child it would write to pages that are shared."""

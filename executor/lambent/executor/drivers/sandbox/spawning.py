@@ -254,9 +254,11 @@ class ZygoteProcess(ForkingProcess):
         super().__init__(exited=exited, dying=dying, died=died)
         self._said = -1
 
-    async def open(self, spawner: SpawnerProcess, request: Mapping[str, object]) -> None:
-        """Starts it; `request` as `contain.become_zygote` reads it. Raises ServiceException with what it
-        said."""
+    async def open(
+        self, spawner: SpawnerProcess, request: Mapping[str, object], preload: Sequence[str]
+    ) -> None:
+        """Starts it; `request` as `contain.become_zygote` reads it, `preload`: modules for it to load.
+        Raises ServiceException with what it said."""
         ours, theirs = wire.pair()
         ours.setblocking(False)
         self._control = ours
@@ -264,6 +266,7 @@ class ZygoteProcess(ForkingProcess):
         os.set_blocking(self._said, False)
         source_root = str(Path(__file__).resolve().parents[4])
         body = wire.body({**request, "sources": source_root})
+        wire.send(ours, {"preload": list(preload)})
         channel, far = wire.pair()
         channel.setblocking(False)
         try:
@@ -295,7 +298,12 @@ class ZygoteProcess(ForkingProcess):
 
     async def _ready(self, control: socket.socket) -> bool:
         received = await next_message(control)
-        return received is not None and "ready" in received[0]
+        if received is None:
+            return False
+        if received[0].get("problem"):
+            print(received[0]["problem"])
+            _log.warning("Forked starts are slower than they could be.", why=received[0]["problem"])
+        return True
 
     def _lost(self) -> None:
         self._failure = self._failure or self._last_words()

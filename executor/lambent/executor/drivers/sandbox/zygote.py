@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lambent.executor.drivers.sandbox import appearance, contain, rehearsal, rootfs, seccomp, wire
+from lambent.executor.drivers.sandbox import appearance, contain, packing, rehearsal, rootfs, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.forking import Forker, report
 from lambent.executor.drivers.sandbox.preloaded import Preloaded
@@ -42,7 +42,8 @@ _READ_AT_IMPORT = {"AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL"}
 
 
 class Zygote(Forker):
-    """The loop of a zygote. Requests: {} [body, channel, output, the /tmp image's device if there is one]."""
+    """The loop of a zygote. Requests: first {"preload": names of modules}; then {} [body, channel, output,
+    the /tmp image's device if there is one]."""
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control, rootfs.ZYGOTE_TMP)
@@ -104,11 +105,12 @@ class Zygote(Forker):
         with open(f"{rootfs.ZYGOTE_TMP}/0/{_REHEARSED_MODULE}.py", "w", encoding="ascii") as file:
             file.write("def handler(event, context): pass\n")
         gc.collect()
+        self._filling = packing.fill_gaps()
         gc.freeze()  # as it will be in a slot
         try:
             self._footprint = rehearsal.learn(perform)
         except OSError as failure:
-            print(failure, file=sys.stderr, flush=True)
+            self.problem = str(failure)
 
     def turn_into(self, function: dict[str, Any]) -> None:
         """Makes the process what a plain start with the function's variables would be. The function is in power
@@ -160,9 +162,15 @@ def serve(client: set[str], begin: Callable[[], None]) -> None:
     os.set_inheritable(contain.ZYGOTE_CONTROL, False)
     gc.disable()  # a collection would write to the pages that are shared
     codecs.lookup("ascii")  # so that no slot has to import it
-    Preloaded(client).hide()
+    ssl.RAND_bytes(1)  # nor to make its generator, a megabyte
+    first = wire.receive(control)
+    if first is None:
+        os._exit(0)
+    preloaded = Preloaded(client, first[0]["preload"])
+    preloaded.hide()
     sys_.unmount(rootfs.SOURCES)
     zygote = Zygote(control)
+    preloaded.keep(zygote)
     zygote.rehearse(begin)
     function = zygote.serve()
     if function is None:
