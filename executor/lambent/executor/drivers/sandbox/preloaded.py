@@ -34,6 +34,7 @@ class Preloaded:
             if name not in plain and name.partition(".")[0] != _OURS
         }
         self._specs = {name: getattr(module, "__spec__", None) for name, module in self._modules.items()}
+        self._needs = {name: self._needed_by(module) for name, module in self._modules.items()}
         self._names = {name.partition(".")[0] for name in self._modules}
         self._plain = plain
         self._kept: list[object] = []
@@ -69,12 +70,29 @@ class Preloaded:
         return self._modules[spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already. What it imports is imported, so that hooks see it and it is where it would be."""
+        """It has run already. What it imports is brought in, so that it is where it would be."""
         module.__spec__ = self._specs[module.__name__]
+        hooked = sys.meta_path[0] is not self  # by somebody who wants to see each import
+        waiting = list(self._needs[module.__name__])
+        while waiting:
+            name = waiting.pop()
+            if name in sys.modules:
+                continue
+            if hooked:
+                importlib.import_module(name)
+            else:
+                sys.modules[name] = self._modules[name]
+                waiting.extend(self._needs[name])
+
+    def _needed_by(self, module: ModuleType) -> tuple[str, ...]:
+        """The names of the modules here that it has, or has something of, and those that they are in."""
+        found: set[str] = set()
         for value in list(vars(module).values()):
             name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(name, str) and name in self._modules and name not in sys.modules:
-                importlib.import_module(name)
+            while isinstance(name, str) and name in self._modules:
+                found.add(name)
+                name = name.rpartition(".")[0]
+        return tuple(found - {module.__name__})
 
     def _functions_own(self) -> bool:
         """Whether the function brings one of these modules; then none is served from here on."""
