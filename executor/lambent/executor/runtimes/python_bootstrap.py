@@ -16,6 +16,8 @@ import site
 import stat
 import sys
 
+_customized = True  # whether this machine may have a sitecustomize
+
 
 def _is_zygote() -> bool:
     try:
@@ -26,8 +28,10 @@ def _is_zygote() -> bool:
 
 def _wait_for_function() -> None:
     """Returns in a forked process that is a function's from then on."""
+    global _customized
     import awslambdaric.__main__  # noqa: F401
 
+    _customized = any(finder.find_spec("sitecustomize", None) for finder in sys.meta_path)
     plain = set(sys.modules)
     sys.path.append("/home")  # Lambent's sources, as long as this takes
     from lambent.executor.drivers.sandbox import zygote
@@ -48,7 +52,8 @@ def run() -> None:
 
 def begin() -> None:
     """Starts the client for the function that the variables name."""
-    site.execsitecustomize()
+    if _customized or "PYTHONPATH" in os.environ:
+        site.execsitecustomize()
     from awslambdaric.__main__ import main
 
     task = os.environ["LAMBDA_TASK_ROOT"]

@@ -158,11 +158,9 @@ def set_capabilities(permitted: int) -> None:
 def drop_capabilities() -> None:
     """Every capability goes, from the bounding set too, and no exec brings one back."""
     for capability in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # EINVAL: past the last capability that this kernel knows
-            if capability < 32:
-                raise
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            if capability < 32:  # else past the last capability that this kernel knows
+                _check(-1, "prctl PR_CAPBSET_DROP")
             break
     prctl(PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
     set_capabilities(0)
