@@ -492,6 +492,7 @@ class Host:
         counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
         for state in EnvironmentState:
             metrics.environments.labels(state.value).set(counts[state])
+        metrics.environments.labels("parked").set(self._driver.parked)
         metrics.memory_reserved.set(self._reserved_mb << 20)
         metrics.memory_limit.set(self._config.memory_mb << 20)
 

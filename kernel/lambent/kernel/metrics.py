@@ -74,7 +74,12 @@ billed_gb_seconds = Counter(
     registry=REGISTRY,
 )
 concurrent = Gauge("lambent_concurrent_executions", "Executions running now.", ("function",), registry=REGISTRY)
-environments = Gauge("lambent_environments", "Execution environments by state.", ("state",), registry=REGISTRY)
+environments = Gauge(
+    "lambent_environments",
+    "Execution environments by state; parked: made ahead of need.",
+    ("state",),
+    registry=REGISTRY,
+)
 events_received = Counter(
     "lambent_async_events_received_total",
     "Asynchronous events accepted (AWS: AsyncEventsReceived).",

@@ -103,6 +103,10 @@ class Driver(Protocol):
     def enforcement(self) -> Sequence[Enforcement]:
         """What this host enforces; complete after `open`."""
 
+    @property
+    def parked(self) -> int:
+        """Environments that were made ahead of need and wait for a function."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reachable:

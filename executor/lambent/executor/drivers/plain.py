@@ -151,6 +151,10 @@ class PlainDriver:
         await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes)))
         await self._tasks.drain(_DRAIN_SECONDS)
 
+    @property
+    def parked(self) -> int:
+        return 0
+
     def enforcement(self) -> Sequence[Enforcement]:
         advice = "set isolation to auto, in LAMBENT_ISOLATION or lambent.toml"
         how = "off: isolation is none"

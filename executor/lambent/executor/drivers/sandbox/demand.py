@@ -34,8 +34,12 @@ class Demand:
     def _faded(self, now: float) -> float:
         return self._peak * float(0.5 ** ((now - self._peak_at) / _HALF_LIFE_SECONDS))
 
+    def silent(self, now: float) -> bool:
+        """Whether nobody has asked for so long that nothing is kept."""
+        return now - self._last >= SILENCE_SECONDS
+
     def wanted(self, now: float, room: int) -> int:
         """Slots to keep; `room`: what memory and uids allow."""
-        if now - self._last >= SILENCE_SECONDS:
+        if self.silent(now):
             return 0
         return max(0, min(self._most, room, max(_LEAST, math.ceil(self._faded(now)))))

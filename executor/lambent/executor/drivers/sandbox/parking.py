@@ -167,7 +167,7 @@ class Parking:
         while True:
             line.changed.clear()
             now = time.monotonic()
-            wanted = line.demand.wanted(now, self._room(line))
+            wanted = line.demand.wanted(now, self._room(line, now))
             await self._let_go(line, wanted)
             missing = wanted > len(line.parked) and now >= line.not_before
             if missing and self._quiet(line, now):
@@ -184,11 +184,12 @@ class Parking:
             except TimeoutError:
                 continue
 
-    def _room(self, line: _Line) -> int:
-        others = sum(len(other.parked) for other in self._lines.values() if other is not line)
+    def _room(self, line: _Line, now: float) -> int:
+        """Slots that the line may have: its share of the memory, and of the uids."""
+        active = sum(not other.demand.silent(now) for other in self._lines.values())
+        share = max(1, self._most // max(1, active))
         memory = int(_available_bytes() * _SHARE / _SLOT_BYTES)
-        uids = self._maker.spare_uids + len(line.parked)
-        return min(self._most - others, memory, uids)
+        return min(share, memory, self._maker.spare_uids + len(line.parked))
 
     def _quiet(self, line: _Line, now: float) -> bool:
         since = now - line.asked
