@@ -26,6 +26,7 @@ TARGET = FunctionVersion(
 class FakeSandbox:
     def __init__(self) -> None:
         self.id = "e1"
+        self.start = "plain"
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.port: int = self.listener.getsockname()[1]

@@ -387,6 +387,7 @@ class Host:
                     prefixes=command.prefixes,
                     memory_mb=target.memory_size,
                     ephemeral_mb=target.ephemeral_storage,
+                    fork_env=command.fork_env,
                 )
             )
         except BaseException:
@@ -400,6 +401,7 @@ class Host:
             if opt is not None:
                 opt.release()
 
+        metrics.environment_starts.labels(sandbox.start).inc()
         sandbox.exited.add_done_callback(released)
         return sandbox
 
@@ -495,6 +497,7 @@ class Host:
         counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
         for state in EnvironmentState:
             metrics.environments.labels(state.value).set(counts[state])
+        metrics.environments.labels("parked").set(self._driver.parked)
         metrics.memory_reserved.set(self._reserved_mb << 20)
         metrics.memory_limit.set(self._config.memory_mb << 20)
 

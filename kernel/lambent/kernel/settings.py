@@ -142,6 +142,13 @@ class Settings(BaseSettings):
     keep_alive_seconds: float = Field(
         default=600.0, gt=0, description="An environment idle for so long is stopped."
     )
+    parked_slots: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="At most so many environments are made ahead of need, as starts come, 2 MB each; 0: none, "
+        "and no cold start is a fork.",
+    )
     freeze_after_ms: float = Field(
         default=10.0, ge=0, description="An idle environment is frozen after so long."
     )

@@ -50,6 +50,10 @@ class PlayedDriver:
     async def close(self) -> None:
         self.closed = True
 
+    @property
+    def parked(self) -> int:
+        return 0
+
     def enforcement(self) -> Sequence[Enforcement]:
         return ()
 

@@ -18,13 +18,15 @@ RUNTIME_DIR = "/var/runtime"
 class RuntimeCommand:
     """How to start a runtime process. `argv` names paths inside the environment; `prefixes` are folders to bind
     at their own path, `runtime_dir` the one to bind at /var/runtime; `env` has the runtime's variables only;
-    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version)."""
+    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version); `fork_env` the
+    variables of a process from which it can be forked instead, None if it can't."""
 
     argv: Sequence[str]
     prefixes: Sequence[Path]
     runtime_dir: Path
     env: Mapping[str, str]
     version_text: str
+    fork_env: Mapping[str, str] | None = None
 
 
 def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: Path) -> RuntimeCommand:
@@ -37,6 +39,12 @@ def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: P
         *("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib", "/opt/lib"),
     ]
     path = [*([f"{prefix}/bin"] if outside else []), "/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin"]
+    machine = {
+        "LANG": "en_US.UTF-8",
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "PATH": ":".join(path),
+        "TZ": ":UTC",
+    }
     return RuntimeCommand(
         argv=(str(interpreter.executable), "-S", f"{RUNTIME_DIR}/{LAUNCHER}"),
         prefixes=interpreter.prefixes,
@@ -45,11 +53,9 @@ def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: P
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
             "LAMBDA_TASK_ROOT": TASK_ROOT,
             "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-            "LANG": "en_US.UTF-8",
-            "LD_LIBRARY_PATH": ":".join(libraries),
-            "PATH": ":".join(path),
-            "TZ": ":UTC",
+            **machine,
             "_HANDLER": handler,
         },
         version_text=f"python:{interpreter.version_text}",
+        fork_env=machine,
     )

@@ -23,7 +23,8 @@ _GONE_SECONDS = 10.0
 
 
 class RunningSandbox:
-    """The sandbox driver's `Sandbox`. `release(sandbox, clean)` is called once, when all is freed; `clean` is
+    """The sandbox driver's `Sandbox`. `key` is its name among those that the driver holds: its id, or that of a
+    slot before it was an environment's. `release(sandbox, clean)` is called once, when all is freed; `clean` is
     false when processes or groups could not be confirmed gone, so that the uid must not be used again."""
 
     def __init__(
@@ -35,9 +36,10 @@ class RunningSandbox:
         tasks: Tasks,
         release: Callable[["RunningSandbox", bool], None],
     ) -> None:
-        self.id = environment_id
+        self.id = self.key = environment_id
         self.uid = uid
         self.memory_limit = memory_limit
+        self.start = "plain"
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.listener: socket.socket = None  # type: ignore[assignment]  # set before `start` returns
         self.output = -1
@@ -45,7 +47,8 @@ class RunningSandbox:
         self.groups: Groups | None = None
         self.image: ephemeral.Image | None = None
         self.attachment: Attachment | None = None
-        self.spawner: object = None  # whose end is its own
+        self.spawner: object = None  # whose end is its own: the spawner or a zygote
+        self.channel: socket.socket | None = None  # to the process, while it is not a function's yet
         self.namespace = -1
         self.tmp = -1
         self.sampled_peak = self._cpu_us = 0
@@ -67,6 +70,11 @@ class RunningSandbox:
     @property
     def adopted(self) -> bool:
         return self._init >= 0
+
+    def hang_up(self) -> None:
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
 
     def pid(self) -> int:
         """The runtime process's pid as this process sees it; -1 once it is reaped."""
@@ -215,6 +223,7 @@ class RunningSandbox:
         return True
 
     def _close_descriptors(self) -> None:
+        self.hang_up()
         if self.listener is not None:
             self.listener.close()
         for name in ("output", "namespace", "_init", "_runtime"):
