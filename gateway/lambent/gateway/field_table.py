@@ -64,6 +64,7 @@ _TAG_RESOURCE = _enforced("tag_resource")
 _MARKER = _handled("a_list_pages_by_name_and_leaves_states_out")
 _LAYER_MARKER = _enforced("marker_and_max_items_of_layers")
 
+_FILE_SYSTEM = Enforced("tests/e2e/test_file_systems.py::test_functions_share_a_folder")
 _CODE: Fields = {
     "ZipFile": _enforced("zip_file"),
     "S3Bucket": _from_s3("an_object"),
@@ -99,8 +100,10 @@ _CONFIGURATION: Fields = {
         unless=("PassThrough",),
     ),
     "Layers": _enforced("layers"),
-    "FileSystemConfigs": Refused(
-        "EFS and S3 file systems are not built, and nothing would be mounted. Leave it out.", unless=([],)
+    "FileSystemConfigs.Arn": _FILE_SYSTEM,
+    "FileSystemConfigs.LocalMountPath": _FILE_SYSTEM,
+    "FileSystemConfigs.S3FilesConfig": Refused(
+        "an access point stands for a folder here, and nothing of it would act. Leave it out.", unless=({},)
     ),
     "ImageConfig": Refused(
         "container images are not built. Leave it out; a zip function's start is set by Handler.", unless=({},)

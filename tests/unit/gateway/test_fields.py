@@ -84,7 +84,11 @@ CREATE: dict[str, Any] = {"FunctionName": "f", "Role": "r", "Code": {"ZipFile": 
             "VpcConfig.Ipv6AllowedForDualStack",
         ),
         ("CreateFunction", {"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart.ApplyOn"),
-        ("CreateFunction", {"FileSystemConfigs": [{"Arn": "a"}]}, "FileSystemConfigs"),
+        (
+            "CreateFunction",
+            {"FileSystemConfigs": [{"S3FilesConfig": {"a": 1}}]},
+            "FileSystemConfigs.S3FilesConfig",
+        ),
         ("CreateFunction", {"TracingConfig": {"Mode": "Active"}}, "TracingConfig.Mode"),
         ("CreateFunction", {"KMSKeyArn": "arn:aws:kms:::k"}, "KMSKeyArn"),
         ("CreateFunction", {"Code": {"ImageUri": "i"}}, "Code.ImageUri"),

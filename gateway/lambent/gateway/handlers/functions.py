@@ -25,6 +25,7 @@ from lambent.gateway.handlers.validation import (
     checked_tags,
     dead_letter_target,
     environment_variables,
+    file_systems,
     logging_config,
 )
 from lambent.gateway.handlers.versions import delete_version, list_all
@@ -97,6 +98,7 @@ def _first_version(
         layers=layers,
         logging=logs,
         dead_letter=dead_letter_target(services, members.get("DeadLetterConfig") or {}),
+        file_systems=file_systems(services, members.get("FileSystemConfigs") or ()),
         state=State.PENDING,
         state_reason=lifecycle.CREATING_REASON,
         state_reason_code=lifecycle.CREATING_CODE,

@@ -167,6 +167,7 @@ def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
         version.timeout,
         version.memory_size,
         version.ephemeral_storage,
+        version.file_systems,
         version.architectures,
         dict(version.environment or {}),
         version.layers,

@@ -64,6 +64,10 @@ def configuration(
         "PackageType": "Zip",
         "Architectures": list(version.architectures),
         "EphemeralStorage": {"Size": version.ephemeral_storage},
+        "FileSystemConfigs": [
+            {"Arn": each.arn, "LocalMountPath": each.path} for each in version.file_systems or ()
+        ]
+        or None,
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "RuntimeVersionConfig": {
             "RuntimeVersionArn": runtime_version_arn(region=settings.region, runtime=version.runtime)

@@ -49,7 +49,7 @@ _ETC_OF_HOST = (
 )
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt")
+_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/mnt")
 SOURCES = "/home"  # of a zygote, while it starts
 ZYGOTE_TMP = "/tmp"
 _PLACES = ("/var/task", "/opt")
@@ -86,6 +86,7 @@ def build_template(root: str, prefixes: Sequence[str], etc: Mapping[str, str]) -
         "var/runtime",
         "var/tmp",
         "opt",
+        "mnt",
         "etc",
         "home",
         "root",
