@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     )
     file_systems: Annotated[Mapping[str, Shared], NoDecode] = Field(
         default_factory=dict,
-        description="Folders that functions may mount by FileSystemConfigs, as ACCESS_POINT=FOLDER[:ro], by commas: "
-        "fsap-0123456789abcdef0=/srv/models:ro. The same for all roles; on every executor.",
+        description="Folders that functions may mount by FileSystemConfigs, as ACCESS_POINT=FOLDER[:ro], by "
+        "commas: fsap-0123456789abcdef0=/srv/models:ro. The same for all roles; on every executor.",
     )
     reachable: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URLs that functions may reach although they are on loopback."
