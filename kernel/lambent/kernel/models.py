@@ -113,6 +113,7 @@ class FunctionVersion:
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
     file_systems: tuple[FileSystem, ...] | None = None
+    tracing: str | None = None  # AWS: TracingConfig.Mode; None: PassThrough
 
     @property
     def key(self) -> "VersionKey":

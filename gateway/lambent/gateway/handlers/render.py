@@ -52,7 +52,7 @@ def configuration(
         "Version": version.version,
         "Environment": {"Variables": dict(version.environment)} if version.environment else None,
         "DeadLetterConfig": {"TargetArn": version.dead_letter} if version.dead_letter else None,
-        "TracingConfig": {"Mode": "PassThrough"},
+        "TracingConfig": {"Mode": version.tracing or "PassThrough"},
         "RevisionId": version.revision_id,
         "Layers": [{"Arn": use.arn, "CodeSize": use.archive.size} for use in version.layers] or None,
         "State": str(version.state),

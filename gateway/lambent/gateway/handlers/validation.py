@@ -113,6 +113,11 @@ def file_systems(services: Services, given: Sequence[Mapping[str, Any]]) -> tupl
     return tuple(made) or None
 
 
+def tracing_mode(given: Mapping[str, Any]) -> str | None:
+    """None: PassThrough."""
+    return "Active" if given.get("Mode") == "Active" else None
+
+
 def logging_config(given: Mapping[str, Any], base: LoggingConfig) -> LoggingConfig:
     """`base` with the given members changed (AWS merges LoggingConfig). Levels exist with JSON only, where
     they default to INFO."""
