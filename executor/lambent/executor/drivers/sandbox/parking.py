@@ -31,7 +31,7 @@ _MOST_MEMORY_MB = 10_240
 # A slot's own memory; of what the machine has left, so much may be parked.
 _SLOT_BYTES, _SHARE = 3 << 20, 0.05
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0
 # What forks share (the hash seed, the layout of addresses) does not live for ever.
 _ZYGOTE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
@@ -125,7 +125,7 @@ class Parking:
             await self._maker.assign(spec, sandbox)
         except NoRoom:
             raise
-        except (Refused, LambdaError) as failure:
+        except (Refused, LambdaError, OSError) as failure:
             _log.warning("A fork failed; the start is a plain one.", environment=spec.id, why=str(failure))
             return None
         sandbox.start = kind
@@ -148,6 +148,17 @@ class Parking:
             if not sandbox.exited.done():
                 return sandbox
         return None
+
+    async def give_way(self) -> bool:
+        """Frees one slot, since a start lacks what it holds, and makes none for a while; whether there was
+        one."""
+        for line in self._lines.values():
+            slot = self._take(line)
+            if slot is not None:
+                line.not_before = time.monotonic() + _GIVEN_WAY_SECONDS
+                await slot.dispose()
+                return True
+        return False
 
     def _tell(self, text: str) -> None:
         if text not in self._told:
@@ -219,7 +230,7 @@ class Parking:
                 zygote = await self._maker.open_zygote(line.sample, line.preload)
                 line.zygote, line.made, line.etc = zygote, time.monotonic(), etc
             sandbox = await self._maker.make_slot(_slot(line.sample, EPHEMERAL_MB), line.zygote)
-        except (Refused, LambdaError) as failure:
+        except (Refused, LambdaError, OSError) as failure:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(line.failures, 9)))
             line.failures += 1
             line.not_before = time.monotonic() + pause
