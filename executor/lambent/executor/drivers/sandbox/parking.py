@@ -179,7 +179,7 @@ class Parking:
             line.changed.clear()
             now = time.monotonic()
             wanted = line.demand.wanted(now, self._room(line, now))
-            await self._let_go(line, wanted)
+            await self._let_go(line, wanted, now)
             missing = wanted > len(line.parked) and now >= line.not_before
             if missing and self._quiet(line, now):
                 await self._make_one(line)
@@ -206,13 +206,13 @@ class Parking:
         since = now - line.asked
         return (not self._starting and since >= _QUIET_SECONDS) or since >= _PATIENCE_SECONDS
 
-    async def _let_go(self, line: _Line, wanted: int) -> None:
+    async def _let_go(self, line: _Line, wanted: int, now: float) -> None:
         """Of what is too much or too old."""
         zygote = line.zygote
         if zygote is not None and (
-            not wanted
+            line.demand.silent(now)
             or not zygote.alive
-            or time.monotonic() - line.made >= _ZYGOTE_SECONDS
+            or now - line.made >= _ZYGOTE_SECONDS
             or line.etc != self._maker.etc_files()
         ):
             self._old.add(zygote)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lambent.executor.drivers.sandbox import wire
+from lambent.executor.drivers.sandbox.running import pid_of
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
 
@@ -253,6 +254,10 @@ class ZygoteProcess(ForkingProcess):
     ) -> None:
         super().__init__(exited=exited, dying=dying, died=died)
         self._said = -1
+
+    def pid(self) -> int:
+        """As this process sees it; -1 once it is gone."""
+        return pid_of(self._pidfd)
 
     async def open(
         self, spawner: SpawnerProcess, request: Mapping[str, object], preload: Sequence[str]
