@@ -5,17 +5,20 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driver_support import ended, read_line
+from driver_support import ended, fork_maker, read_line, until_parked
 from forking import World, forking
 
-from lambent.executor.drivers.base import Exit
+from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Exit
+from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.spawning import ZygoteProcess
+from lambent.executor.runtimes.interpreters import Interpreters
 from lambent.executor.runtimes.python import RuntimeCommand
 from lambent.executor.runtimes.registry import Runtimes
 
@@ -412,3 +415,78 @@ def left_behind(world: World) -> dict[str, int]:
         "loop devices": sum(str(world.folder) in text for text in backing),
         "uids": len(world.driver._uids),
     }
+
+
+_HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from driver_support import fork_maker, read_line, until_parked
+from lambent.executor.drivers.base import DriverConfig
+from lambent.executor.drivers.sandbox.driver import SandboxDriver
+
+async def main():
+    folder = Path(sys.argv[1])
+    driver = SandboxDriver(DriverConfig(folder / "state", sys.argv[2], 1_750_000, 64, parked_slots=2), None)
+    await driver.open()
+    spec = fork_maker(folder)
+    await until_parked(driver, spec, 2)
+    sandbox = await driver.start(spec("print('up', flush=True); import time; time.sleep(600)"))
+    await read_line(sandbox)
+    await until_parked(driver, spec, 2)
+    lines = driver._parking._lines.values()
+    slots = [pid for line in lines for slot in line.parked for pid in slot.pids()]
+    print(sandbox.start, *sandbox.pids(), *slots, *(line.zygote.pid() for line in lines), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_server_leaves_no_zygote_and_no_slot(tmp_path: Path) -> None:
+    instance = f"holder-{os.getpid()}"
+    environment = {**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path), instance], env=environment, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        kind, *pids = holder.stdout.readline().split()
+    assert kind == b"parked" and len(pids) == 2 + 2 * 2 + 1
+    processes = [os.pidfd_open(int(pid)) for pid in pids]
+    holder.kill()
+    holder.wait()
+    for process in processes:
+        assert select.select([process], [], [], 10)[0]
+        os.close(process)
+    driver = SandboxDriver(DriverConfig(tmp_path / "state", instance, 1_750_000, 64), None)
+    await driver.open()
+    await driver.close()
+    tree = driver._abilities.tree
+    assert tree is None or [str(folder) for folder in tree.folders() if folder.exists()] == []
+    backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert [text for text in backing if str(tmp_path) in text] == []
+
+
+_PYTHONS = {interpreter.minor: interpreter for interpreter in reversed(Interpreters().scan()[0])}
+
+
+@pytest.mark.parametrize("minor", sorted(_PYTHONS))
+async def test_every_python_that_functions_may_have_can_be_a_zygote(tmp_path: Path, minor: int) -> None:
+    interpreter = _PYTHONS[minor]
+    maker = fork_maker(tmp_path)
+    argv = (str(interpreter.executable), "-S", "/var/runtime/bootstrap.py")
+
+    def spec(code: str, **changes: Any) -> EnvironmentSpec:
+        return maker(code, argv=argv, prefixes=interpreter.prefixes, **changes)
+
+    driver = SandboxDriver(
+        DriverConfig(tmp_path / "state", f"minor-{os.getpid()}", 1_750_000, 64, parked_slots=1), None
+    )
+    await driver.open()
+    try:
+        await until_parked(driver, spec)
+        sandbox = await driver.start(spec("import sys; print(sys.version_info[1], flush=True)"))
+        assert (await read_line(sandbox), sandbox.start) == (str(minor), "parked")
+        await sandbox.dispose()
+    finally:
+        await driver.close()

@@ -306,7 +306,6 @@ class ZygoteProcess(ForkingProcess):
         if received is None:
             return False
         if received[0].get("problem"):
-            print(received[0]["problem"])
             _log.warning("Forked starts are slower than they could be.", why=received[0]["problem"])
         return True
 
