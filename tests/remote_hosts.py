@@ -25,6 +25,7 @@ from lambent.kernel.ports import Clock, EnvironmentHost, Lease
 from lambent.kernel.remote.auth import Access
 from lambent.kernel.remote.host_client import Address, RemoteHost
 from lambent.kernel.remote.host_server import HostServer
+from lambent.kernel.response_stream import ResponseStream
 
 TARGET = FunctionVersion(
     name="f",
@@ -62,6 +63,7 @@ class MemoryRun:
         self.lease = lease
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream = ResponseStream(loop) if invocation.streaming else None
         self.cancelled = asyncio.Event()
 
     def cancel(self) -> None:
@@ -75,6 +77,8 @@ class MemoryRun:
         else:
             self.response.set_result(outcome)
             self.report.set_result(report)
+        if self.stream is not None:
+            self.stream.end()
 
 
 class MemoryHost(EnvironmentHost):

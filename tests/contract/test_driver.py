@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -158,6 +159,28 @@ async def test_a_frozen_environment_stands_still_and_goes_on_when_thawed(driver:
     sandbox.freeze()
     sandbox.kill()
     assert await ended(sandbox) == Exit(signal=signal.SIGKILL)
+    await sandbox.dispose()
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["idle", "frozen"])
+async def test_a_process_that_dies_is_known_to_before_its_exit_is_told(
+    driver: Driver, spec: Spec, frozen: bool
+) -> None:
+    sandbox = await driver.start(spec("import time; time.sleep(60)"))
+    assert sandbox.alive()
+    if frozen:
+        sandbox.freeze()
+    sandbox.signal(signal.SIGKILL)
+    if frozen:
+        sandbox.thaw()
+    # The loop has no turn here, so `exited` cannot have been told.
+    at_once = frozen and isinstance(driver, SandboxDriver)  # what is pending counts there
+    until = time.monotonic() + (0 if at_once else 10)
+    while sandbox.alive():
+        assert time.monotonic() < until
+    assert not sandbox.exited.done()
+    await ended(sandbox)
+    assert not sandbox.alive()
     await sandbox.dispose()
 
 

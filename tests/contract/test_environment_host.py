@@ -1,6 +1,7 @@
 """`ports.EnvironmentHost` as its callers have it, in the process and over a socket: whatever the adapter, a run
 has two ends, and what an invocation says arrives whole."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -181,3 +182,94 @@ async def test_a_function_is_stopped(subject: Subject) -> None:
 
 async def test_what_is_enforced_is_said(subject: Subject) -> None:
     assert subject.host.enforcement() == ENFORCED
+
+
+async def test_a_streamed_response_arrives_as_it_is_made(subject: Subject) -> None:
+    subject.inner.hold = True
+    run = subject.host.invoke(invocation(streaming=True), LEASE)
+    began = await subject.inner.began.get()
+    assert began.invocation.streaming
+    assert run.stream is not None and began.stream is not None
+    began.stream.begin("text/html")
+    assert await run.stream.begun()
+    assert run.stream.content_type == "text/html"
+    for part in (b"one", b"x" * 100_000, b"three"):
+        began.stream.write(part)
+        got = b""
+        while len(got) < len(part):
+            got += await run.stream.read()
+        assert got == part
+    assert not run.response.done()
+    ended = Response(b"", content_type="text/html")
+    began.end(ended)
+    assert await run.stream.read() == b""
+    assert await run.response == ended
+    assert await run.report == REPORT
+
+
+@pytest.mark.parametrize(
+    "response",
+    [Response(b"whole"), Response(LARGE), Response(b"{}", "Unhandled", "E")],
+    ids=["small", "large", "error"],
+)
+async def test_one_that_is_not_streamed_is_whole_where_a_stream_was_asked_for(
+    subject: Subject, response: Response
+) -> None:
+    subject.inner.hold = True
+    run = subject.host.invoke(invocation(streaming=True), LEASE)
+    (await subject.inner.began.get()).end(response)
+    assert run.stream is not None
+    assert not await run.stream.begun()
+    assert await run.response == response
+
+
+@pytest.mark.parametrize("size", [10, len(LARGE)])
+async def test_the_error_of_a_broken_stream_follows_what_was_sent(subject: Subject, size: int) -> None:
+    subject.inner.hold = True
+    run = subject.host.invoke(invocation(streaming=True), LEASE)
+    began = await subject.inner.began.get()
+    assert run.stream is not None and began.stream is not None
+    began.stream.begin("a/b")
+    began.stream.write(b"before")
+    error = Response(b"e" * size, "Unhandled", "Runtime.StreamError")
+    began.end(error)
+    assert await run.stream.begun()
+    assert await run.stream.read() == b"before"
+    assert await run.stream.read() == b""
+    assert await run.response == error
+
+
+async def test_a_failure_of_the_platform_ends_the_stream(subject: Subject) -> None:
+    subject.inner.hold = True
+    run = subject.host.invoke(invocation(streaming=True), LEASE)
+    began = await subject.inner.began.get()
+    assert run.stream is not None and began.stream is not None
+    began.stream.begin("a/b")
+    assert await run.stream.begun()
+    began.end(ServiceException("no"))
+    assert await run.stream.read() == b""
+    for end in (run.response, run.report):
+        with pytest.raises(ServiceException):
+            await end
+
+
+async def test_a_reader_that_does_not_read_holds_the_writer_back_and_one_that_is_gone_does_not(
+    subject: Subject,
+) -> None:
+    subject.inner.hold = True
+    run = subject.host.invoke(invocation(streaming=True), LEASE)
+    began = await subject.inner.began.get()
+    assert run.stream is not None and began.stream is not None
+    began.stream.begin("a/b")
+    room = asyncio.Event()
+    part, written = b"x" * 65536, 0
+    while began.stream.write(part):
+        written += len(part)
+        assert written < 64 << 20, "the writer is never held back"
+        await asyncio.sleep(0)
+    began.stream.room = room.set
+    assert not run.response.done()
+    run.stream.abandon()
+    await room.wait()
+    began.end(Response(b""))
+    assert (await run.response).payload == b""

@@ -62,6 +62,18 @@ async def test_a_cursor_goes_on_where_the_last_read_ended(logs: AnyLogs) -> None
     assert (list(third), last) == ([], cursor)
 
 
+async def test_the_end_is_where_what_comes_next_is_read(logs: AnyLogs) -> None:
+    assert await logs.end(GROUP) is None
+    logs.append(GROUP, "s", [(1, "before")])
+    await logs.flush()
+    end = await logs.end(GROUP)
+    assert await logs.read(GROUP, after=end, limit=10) == ([], end)
+    logs.append(GROUP, "s", [(2, "after")])
+    await logs.flush()
+    lines, _ = await logs.read(GROUP, after=end, limit=10)
+    assert [line.message for line in lines] == ["after"]
+
+
 async def test_groups_are_apart(logs: AnyLogs) -> None:
     logs.append(GROUP, "s", [(1, "mine")])
     logs.append("other", "s", [(1, "theirs")])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("unharmed")
         ("POST", "/2015-03-31/functions/{}/policy", "AddPermission"),
         ("GET", "/2015-03-31/functions/{}/policy", "GetPolicy"),
         ("GET", "/2015-03-31/event-source-mappings", "ListEventSourceMappings"),
-        ("POST", "/2021-11-15/functions/{}/response-streaming-invocations", "InvokeWithResponseStream"),
+        ("GET", "/2021-07-20/functions/{}/runtime-management-config", "GetRuntimeManagementConfig"),
     ],
 )
 def test_what_is_in_the_model_and_not_built_is_named(

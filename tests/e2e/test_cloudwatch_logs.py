@@ -101,6 +101,22 @@ def test_a_function_writes_with_boto3_and_reads_nothing(server: Server, function
     assert [event["message"] for event in events] == ["from inside"]
 
 
+def test_a_live_tail_by_boto3(server: Server, functions: Functions, name: str) -> None:
+    functions.invoke(name, {"n": "before"})
+    logs = server.client("logs", inject_host_prefix=False)  # else boto3 asks stream-127.0.0.1
+    (group,) = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{name}")["logGroups"]
+    answer = logs.start_live_tail(logGroupIdentifiers=[group["logGroupArn"]], logEventFilterPattern="hello")
+    lines: list[str] = []
+    for event in answer["responseStream"]:
+        if "sessionStart" in event:
+            functions.invoke(name, {"n": "after"})
+        lines += [line["message"].strip() for line in event.get("sessionUpdate", {}).get("sessionResults", ())]
+        if lines:
+            break
+    answer["responseStream"].close()
+    assert lines == ["hello after"]
+
+
 def test_aws_logs_tail_follows(
     server: Server, functions: Functions, name: str, aws: str, tmp_path: Path
 ) -> None:

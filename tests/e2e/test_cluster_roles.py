@@ -10,6 +10,7 @@ import pytest
 import trustme
 from roles import ClusterOf
 from running import ROLE, RUNTIME, zipped
+from streamers import streamer
 
 pytestmark = [pytest.mark.timeout(240)]
 HANDLER = "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return event\n"
@@ -113,3 +114,36 @@ def test_functions_reach_the_api_through_their_executor(tmp_path: Path) -> None:
         )
         aws.get_waiter("function_active_v2").wait(FunctionName="outer", WaiterConfig={"Delay": 1})
         assert invoke(aws, "outer") == {"inner": 1}
+
+
+def test_a_response_is_streamed_through_a_gateway(tmp_path: Path) -> None:
+    code = streamer(
+        """
+        def respond(event):
+            yield "first"
+            time.sleep(event["s"])
+            for _ in range(64):
+                yield b"x" * 65536
+        """
+    )
+    with ClusterOf(tmp_path) as cluster:
+        aws = cluster.gateways[0].client()
+        aws.create_function(
+            FunctionName="streams",
+            Code={"ZipFile": zipped({"app.py": code})},
+            Runtime=RUNTIME,
+            Handler="app.handler",
+            Role=ROLE,
+            Timeout=2,
+        )
+        aws.get_waiter("function_active_v2").wait(FunctionName="streams", WaiterConfig={"Delay": 1})
+        for seconds, expected, failure in ((0, 5 + (4 << 20), None), (60, 5, "Sandbox.Timedout")):
+            answer = aws.invoke_with_response_stream(FunctionName="streams", Payload=json.dumps({"s": seconds}))
+            got, end = 0, None
+            for event in answer["EventStream"]:
+                if "InvokeComplete" in event:
+                    end = event["InvokeComplete"]
+                else:
+                    got += len(event["PayloadChunk"]["Payload"])
+            answer["EventStream"].close()
+            assert (got, (end or {}).get("ErrorCode")) == (expected, failure)

@@ -19,6 +19,7 @@ from lambent.kernel.models import (
     Response,
 )
 from lambent.kernel.ports import Delivery, EnvironmentHost, EventQueue, Lease
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.routing import Route
 from lambent.scheduler.feed import Feed
 from lambent.scheduler.lanes import Lanes
@@ -125,6 +126,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream: ResponseStream | None = None
 
     def over(self, failure: Exception | None) -> None:
         for future, value in ((self.response, Response(b"1")), (self.report, _REPORT)):

@@ -120,7 +120,7 @@ class GatewayRole(Process):
 
     async def _close(self, parts: "_Parts", listeners: list[Serving]) -> None:
         drain = self.settings.drain_seconds
-        parts.routes.close()
+        parts.app.close()
         await parts.membership.leave()
         for each in listeners:
             each.stop_accepting(drain + _ANSWER_SECONDS)

@@ -244,7 +244,7 @@ class Up(Process):
 
     async def _close(self, parts: Parts, listeners: Sequence[Serving]) -> None:
         parts.s3_events.close()
-        parts.routes.close()
+        parts.app.close()
         for each in listeners:
             each.stop_accepting(self.settings.drain_seconds + _ANSWER_SECONDS)
         until = self.clock.monotonic() + self.settings.drain_seconds

@@ -130,9 +130,9 @@ def invoked(response: InvokeResponse) -> Invoked:
 
 
 def completed(end: InvokeStreamComplete) -> Invoked:
-    """Without the payload, which came in chunks."""
+    """Without the payload, which came in chunks; but with the error of one that broke off."""
     return Invoked(
-        b"",
+        end.error_details,
         end.function_error or None,
         end.request_id,
         executed_version=end.executed_version,

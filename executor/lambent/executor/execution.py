@@ -7,6 +7,7 @@ from lambent.executor.log_lines import Tail
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.models import Invocation, Outcome, Report, Response
 from lambent.kernel.ports import Lease
+from lambent.kernel.response_stream import ResponseStream
 
 
 class Execution:
@@ -25,6 +26,8 @@ class Execution:
         "peak_memory",
         "report",
         "response",
+        "sent",
+        "stream",
         "tail",
     )
 
@@ -35,12 +38,14 @@ class Execution:
         self.lease = lease
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream = ResponseStream(loop) if invocation.streaming else None
         self.begun = 0.0
         self.ended: float | None = None
         self.init_ms: float | None = None
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
         self.peak_memory = 0  # bytes, as the answer was known
+        self.sent = 0  # bytes of the response
         self.tail = Tail() if invocation.want_log_tail else None
         self.cancelled: Callable[[], None] | None = None
 
@@ -63,6 +68,8 @@ class Execution:
         """The caller gets it now, whether it still waits or not."""
         if not self.response.done():
             self.response.set_result(response)
+        if self.stream is not None:
+            self.stream.end()
 
     def close(self, report: Report) -> None:
         """The environment is done with it: the slot is free."""
@@ -82,3 +89,5 @@ class Execution:
             if not end.done():
                 end.set_exception(error)
                 end.exception()  # read here: a caller that hung up never will
+        if self.stream is not None:
+            self.stream.end()

@@ -9,15 +9,19 @@ from lambent.executor.gate import Gate
 from lambent.kernel.errors import NotStarted
 from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Report, Response, VersionKey
 from lambent.kernel.ports import Clock, EnvironmentHost, Lease, Run
+from lambent.kernel.response_stream import ResponseStream
 
 
 class _Refused:
     """A `ports.Run` of an invocation that was not taken."""
 
-    def __init__(self, refusal: NotStarted) -> None:
+    def __init__(self, refusal: NotStarted, invocation: Invocation) -> None:
         loop = asyncio.get_running_loop()
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream = ResponseStream(loop) if invocation.streaming else None
+        if self.stream is not None:
+            self.stream.end()
         for end in (self.response, self.report):
             end.set_exception(refusal)
             end.exception()
@@ -40,7 +44,7 @@ class GatedHost:
         try:
             self._gate.begin(lease.id, invocation.target.key, self._clock.monotonic())
         except NotStarted as refusal:
-            return _Refused(refusal)
+            return _Refused(refusal, invocation)
         run = self._host.invoke(invocation, lease)
         runs = self._runs.get(lease.id)
         if runs is None:

@@ -11,12 +11,14 @@ import signal
 from lambent.executor.drivers.base import Exit
 from lambent.kernel.errors import LambdaError, ServiceException
 from lambent.kernel.models import Outcome, Report, Response
+from lambent.kernel.response_stream import MAX_STREAMED
 
 UNHANDLED = "Unhandled"
 INIT_SECONDS = 10.0
 # An environment of a provisioned allocation may take longer (AWS: no 10 s there); as long as an invocation may.
 PROVISIONED_INIT_SECONDS = 900.0
 _MAX_MESSAGE = 32 * 1024
+_MAX_TYPE = 1024
 
 _SIGNALS: dict[int, str] = {
     signal.SIGSEGV: "segmentation fault",
@@ -34,14 +36,15 @@ _SIGNALS: dict[int, str] = {
 }
 
 
-def _failure(error_type: str, message: str) -> Response:
+def failure(error_type: str, message: str) -> Response:
+    """An error that the platform answers for the function."""
     body = json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":"))
     return Response(body.encode(), UNHANDLED, error_type)
 
 
 def timed_out(request_id: str, seconds: float) -> Response:
     """The answer when the function's timeout has passed."""
-    return _failure(
+    return failure(
         "Sandbox.Timedout", f"RequestId: {request_id} Error: Task timed out after {seconds:.2f} seconds"
     )
 
@@ -60,15 +63,30 @@ def exited(request_id: str, end: Exit) -> tuple[Outcome, Response]:
     """The answer when the runtime process ended by itself or was killed for memory."""
     text = f"RequestId: {request_id} Error: {exit_text(end)}"
     if end.oom:
-        return Outcome.OUT_OF_MEMORY, _failure("Runtime.OutOfMemory", text)
-    return Outcome.CRASH, _failure("Runtime.ExitError", text)
+        return Outcome.OUT_OF_MEMORY, failure("Runtime.OutOfMemory", text)
+    return Outcome.CRASH, failure("Runtime.ExitError", text)
 
 
 def response_too_large() -> Response:
     """The answer when the function's response is over 6 MB."""
-    return _failure(
+    return failure(
         "Function.ResponseSizeTooLarge",
         "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+    )
+
+
+def stream_too_large() -> Response:
+    """The answer when a streamed response is over 200 MB."""
+    return failure(
+        "Function.ResponseSizeTooLarge",
+        f"Response payload size exceeded maximum allowed payload size ({MAX_STREAMED} bytes).",
+    )
+
+
+def truncated(request_id: str) -> Response:
+    """The answer when a runtime hangs up in the middle of its streamed response, and lives on."""
+    return failure(
+        "Runtime.TruncatedResponse", f"RequestId: {request_id} Error: The response ended before it was complete"
     )
 
 
@@ -86,6 +104,16 @@ def error_message(response: Response) -> str:
     message = body.get("errorMessage") if isinstance(body, dict) else None
     text = str(message) if message is not None else response.payload[:1024].decode("utf-8", "replace")
     return text[:_MAX_MESSAGE].encode("utf-8", "replace").decode()
+
+
+def error_type(body: bytes) -> str:
+    """The errorType of what a runtime posted as an error without a header that says it."""
+    try:
+        posted = json.loads(body)
+    except (ValueError, RecursionError):
+        return "Runtime.Unknown"
+    kind = posted.get("errorType") if isinstance(posted, dict) else None
+    return kind[:_MAX_TYPE] if isinstance(kind, str) and kind.isprintable() and kind else "Runtime.Unknown"
 
 
 def with_tail(report: Report, tail: bytes) -> Report:

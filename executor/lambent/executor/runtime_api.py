@@ -7,14 +7,18 @@ parses; the replies are a few fixed lines, made once. AWS: "Using the Lambda run
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import httptools
 
+from lambent.kernel.response_stream import MAX_STREAMED, ResponseStream
+
 _PREFIX = b"/2018-06-01/runtime/"
 _NEXT = _PREFIX + b"invocation/next"
 _INVOCATION = _PREFIX + b"invocation/"
+_MODE = b"lambda-runtime-function-response-mode"
 _INIT_ERROR = _PREFIX + b"init/error"
 
 #: AWS: a buffered response may have 6 MB and 100 bytes.
@@ -46,11 +50,13 @@ TOO_LARGE = refusal(
 @dataclass(slots=True)
 class Posted:
     """What a runtime posted. `too_large`: the body went over `MAX_RESPONSE` and was thrown away.
-    `headers` by lower-case name, trailers included."""
+    `headers` by lower-case name, trailers included. `streamed`: the body went its own way, as it came, and
+    `too_large` is of `MAX_STREAMED`."""
 
     body: bytes
     headers: dict[bytes, bytes] = field(default_factory=dict)
     too_large: bool = False
+    streamed: bool = False
 
 
 class Waiting(Protocol):
@@ -66,7 +72,14 @@ class RuntimeCalls(Protocol):
     def next_called(self, waiting: Waiting) -> Answer | None:
         """None: the call waits. An Answer refuses it."""
 
+    def response_begun(self, request_id: str, headers: Mapping[bytes, bytes]) -> ResponseStream | None:
+        """A response in the streaming mode begins: where its bytes go as they come. None: they are collected
+        for `response_posted`, as those of any other."""
+
     def response_posted(self, request_id: str, posted: Posted) -> Answer: ...
+
+    def response_broken(self, request_id: str) -> None:
+        """A runtime hung up in the middle of a response that it streamed."""
 
     def error_posted(self, request_id: str, posted: Posted) -> Answer: ...
 
@@ -117,6 +130,8 @@ class RuntimeConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unfinished = 0
         self._advanced = False
+        self._stream: ResponseStream | None = None
+        self._held_back = self._choked = False
         self._reset()
 
     def _reset(self) -> None:
@@ -133,17 +148,32 @@ class RuntimeConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._calls.response_broken(self._invocation()[0])
         self._reset()
         self._calls.hung_up(self)
 
     def pause_writing(self) -> None:
         # A runtime that reads no answers is asked no more questions, or they would pile up here.
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._choked = True
+        self._listen(False)
 
     def resume_writing(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        self._choked = False
+        self._listen(not self._held_back)
+
+    def _reader_has_room(self) -> None:
+        self._held_back = False
+        self._listen(not self._choked)
+
+    def _listen(self, on: bool) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if on:
             self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         self._advanced = False
@@ -171,8 +201,9 @@ class RuntimeConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._advanced = True
-        # Of a dozen headers a client sends, those that say something begin with Lambda- or are Expect.
-        if name[:1] in b"LlEe" and self._header_bytes <= _MAX_HEADERS:
+        # Of a dozen headers a client sends, those that say something begin with Lambda- or Content-, or are
+        # Expect.
+        if name[:1] in b"LlEeCc" and self._header_bytes <= _MAX_HEADERS:
             self._header_bytes += len(name) + len(value)
             self._headers[name.lower()] = value
 
@@ -180,11 +211,20 @@ class RuntimeConnection(asyncio.Protocol):
         self._advanced = True
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if _MODE in self._headers and self._parser.get_method() == b"POST":
+            request_id, what = self._invocation()
+            if what == "response":
+                self._stream = self._calls.response_begun(request_id, self._headers)
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
         self._size += len(body)
-        if self._size <= MAX_RESPONSE and self._budget.take(len(body)):
+        if self._stream is not None:
+            if self._size <= MAX_STREAMED and not self._stream.write(body):
+                self._stream.room = self._reader_has_room
+                self._held_back = True
+                self._listen(False)
+        elif self._size <= MAX_RESPONSE and self._budget.take(len(body)):
             self._held += len(body)
             self._body.append(body)
         else:
@@ -208,16 +248,25 @@ class RuntimeConnection(asyncio.Protocol):
 
     def _post(self, path: bytes) -> Answer:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        posted = Posted(body, self._headers, too_large=self._size > MAX_RESPONSE)
+        stream, self._stream = self._stream, None
+        most = MAX_STREAMED if stream is not None else MAX_RESPONSE
+        posted = Posted(body, self._headers, too_large=self._size > most, streamed=stream is not None)
         if path == _INIT_ERROR:
             return self._calls.init_error_posted(posted)
-        if path.startswith(_INVOCATION):
-            request_id, _, what = path[len(_INVOCATION) :].decode("latin-1").partition("/")
-            if what == "response":
-                return self._calls.response_posted(request_id, posted)
-            if what == "error":
-                return self._calls.error_posted(request_id, posted)
+        request_id, what = self._invocation()
+        if what == "response":
+            return self._calls.response_posted(request_id, posted)
+        if what == "error":
+            return self._calls.error_posted(request_id, posted)
         return refusal(404, "NotFound", f"There is no POST {path.decode('latin-1')}.")
+
+    def _invocation(self) -> tuple[str, str]:
+        """(the request id in the path, what is posted about it), or two empty texts."""
+        path = self._url.partition(b"?")[0]
+        if not path.startswith(_INVOCATION):
+            return "", ""
+        request_id, _, what = path[len(_INVOCATION) :].decode("latin-1").partition("/")
+        return request_id, what
 
     def give(self, head: bytes, payload: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -4,20 +4,27 @@ One application serves everybody; a second one with `restricted` set serves the 
 server, which passes Invoke, and writing to log groups, only until IAM is enforced.
 """
 
+import asyncio
 import base64
+import contextlib
+import functools
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from lambent.gateway import fields, internal
+from lambent.gateway import event_stream, fields, internal
 from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.function_cache import FunctionCache
-from lambent.gateway.invoke import Invoked, Invoker, new_request_id
+from lambent.gateway.invoke import MAX_SYNC, Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import LambdaProtocol, Reply
+from lambent.gateway.protocol.reply import Streamed
 from lambent.gateway.services import Call, Services
 from lambent.gateway.trace import answered
+from lambent.gateway.url_events import Request
+from lambent.gateway.url_names import Asked, asked_of
+from lambent.gateway.urls import Cut, FunctionUrls, too_large
 from lambent.gateway.web_pages import WebPages
 from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import (
@@ -46,7 +53,8 @@ _MAX_LOGS = 8 << 20
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Where a request's scope keeps which operation it asks for; a small set of names, whatever clients send.
 _OPERATION = "lambent.operation"
-_RESTRICTED = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+_STREAMING = "InvokeWithResponseStream"
+_RESTRICTED = frozenset({"Invoke", "InvokeAsync", _STREAMING})
 
 
 class _HungUp(Exception):
@@ -71,9 +79,28 @@ class App:
         self._routes = routes
         self._logs = logs
         self._invoker = Invoker(services, functions, Router(functions.version))
+        self._urls = FunctionUrls(services, functions, self._invoker)
         self._fields = fields.FieldChecker()
         self._restricted = restricted
         self._web_pages = WebPages(services.settings.host)
+
+    async def _serve_url(
+        self, asked: Asked, scope: Scope, receive: Receive, request_id: str
+    ) -> Reply | Streamed:
+        if self._restricted:
+            raise AccessDeniedException("Functions can reach Invoke on this endpoint, and nothing else.")
+        found = await self._urls.find(asked.id)
+        try:
+            body = await _body(receive, scope["headers"], MAX_SYNC, "this")
+        except RequestEntityTooLargeException:
+            refused = too_large()
+            return Reply(refused.status, refused.headers, refused.body)
+        return await self._urls.serve(found, _url_request(asked, scope, body), request_id)
+
+    def close(self) -> None:
+        """Gives those who wait for log lines back within a second."""
+        self._routes.close()
+        self._logs.close()
 
     def authorise(self, headers: Headers) -> None:
         """Who may ask, whatever for; gRPC asks with its metadata. Raises AccessDeniedException."""
@@ -84,6 +111,7 @@ class App:
             return
         request_id = new_request_id()
         began = time.perf_counter()
+        reply: Reply | Streamed
         try:
             reply = await self._serve(scope, receive, request_id)
         except _HungUp:
@@ -98,9 +126,13 @@ class App:
         await _send(send, reply, request_id)
         metrics.count_request(scope.get(_OPERATION, "other"), reply.status, time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply | Streamed:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         headers: Headers = scope["headers"]
+        asked = asked_of(path, headers)
+        if asked is not None:
+            scope[_OPERATION] = "function url"
+            return await self._serve_url(asked, scope, receive, request_id)
         if not self._restricted:
             self.authorise(headers)
         if path.startswith(b"/_lambent/") or path in internal.PLAIN:
@@ -115,7 +147,11 @@ class App:
             scope[_OPERATION] = "logs"
             body = await _body(receive, headers, _MAX_LOGS, logs_operation)
             return await self._logs.serve(
-                logs_operation, body, restricted=self._restricted, request_id=request_id
+                logs_operation,
+                body,
+                restricted=self._restricted,
+                request_id=request_id,
+                gone=functools.partial(_gone_within, receive),
             )
         match = self._protocol.match(scope["method"], path, scope["query_string"])
         operation = scope[_OPERATION] = match.operation
@@ -123,7 +159,7 @@ class App:
             raise AccessDeniedException(
                 f"Functions can't call {operation} on this endpoint until IAM is enforced; only Invoke."
             )
-        if operation == "Invoke":
+        if operation in ("Invoke", _STREAMING):
             body = await _body(receive, headers, _MAX_INVOKE, "InvokeFunction")
             params = self._protocol.parse(match, headers, body)
             self._fields.check(operation, params)
@@ -131,8 +167,11 @@ class App:
             trace_id = _header(headers, b"x-amzn-trace-id")
             if tracing.active is not None:
                 trace_id = tracing.joined(trace_id, _header(headers, b"traceparent"))
-            invoked = await self._invoker.invoke(params, request_id=request_id, trace_id=trace_id)
-            return _invoke_reply(invoked)
+            streaming = operation == _STREAMING
+            invoked = await self._invoker.invoke(
+                params, request_id=request_id, trace_id=trace_id, streaming=streaming
+            )
+            return _streamed_reply(invoked) if streaming and invoked.status == 200 else _invoke_reply(invoked)
         handler = OPERATIONS.get(operation)
         if handler is None:
             raise self._protocol.not_built(operation)
@@ -145,6 +184,30 @@ class App:
         for warning in call.warnings:
             reply.headers.append((b"x-lambent-warning", warning.encode("ascii", "replace")))
         return reply
+
+
+def _url_request(asked: Asked, scope: Scope, body: bytes) -> Request:
+    return Request(
+        method=scope["method"],
+        path=asked.path.decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=scope["headers"],
+        body=body,
+        peer=scope["client"][0] if scope.get("client") else "127.0.0.1",
+        scheme=scope["scheme"],
+        port=scope["server"][1] or 0,
+        protocol=f"HTTP/{scope['http_version']}",
+    )
+
+
+async def _gone_within(receive: Receive, seconds: float) -> bool:
+    """Whether the client goes away in that time; its body is read."""
+    try:
+        async with asyncio.timeout(seconds):
+            message = await receive()
+            return bool(message["type"] == "http.disconnect")
+    except TimeoutError:
+        return False
 
 
 async def _body(receive: Receive, headers: Headers, limit: int, operation: str) -> bytes:
@@ -169,8 +232,19 @@ async def _body(receive: Receive, headers: Headers, limit: int, operation: str) 
         chunks.append(chunk)
 
 
-async def _send(send: Send, reply: Reply, request_id: str) -> None:
+async def _send(send: Send, reply: Reply | Streamed, request_id: str) -> None:
     headers = [(b"x-amzn-requestid", request_id.encode()), *reply.headers]
+    if isinstance(reply, Streamed):
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        try:
+            async with contextlib.aclosing(reply.chunks) as chunks:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Cut as failure:
+            _log.info("A streamed response broke off.", request_id=request_id, why=str(failure))
+            return  # and the listener closes the connection, since the body has no end
+        await send({"type": "http.response.body", "body": b""})
+        return
     if reply.status != 204:
         headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -196,6 +270,15 @@ def _base_url(scope: Scope, headers: Headers) -> str:
         server = scope["server"]
         host = f"{server[0]}:{server[1]}"
     return f"{scope['scheme']}://{host}"
+
+
+def _streamed_reply(invoked: Invoked) -> Streamed:
+    headers = [(b"content-type", event_stream.CONTENT_TYPE)]
+    if invoked.executed_version is not None:
+        headers.append((b"x-amz-executed-version", invoked.executed_version.encode()))
+    if invoked.trace_id is not None:
+        headers.append((b"x-amzn-trace-id", answered(invoked.trace_id).encode("latin-1")))
+    return Streamed(200, headers, event_stream.messages(invoked))
 
 
 def _invoke_reply(invoked: Invoked) -> Reply:

@@ -11,8 +11,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qsl
 
-from lambent.gateway import parity, queue_admin, triggers
-from lambent.gateway.operations import OPERATIONS
+from lambent.gateway import fields, parity, queue_admin, triggers
 from lambent.gateway.protocol.api import Reply
 from lambent.gateway.s3_events import S3Events
 from lambent.gateway.services import Services
@@ -125,7 +124,7 @@ class Routes:
         return Reply(200, [(b"content-type", kind)], await asyncio.to_thread(metrics.exposition))
 
     async def _parity(self, query: Query, body: bytes) -> Reply:
-        return _json(parity.parity({*OPERATIONS, "Invoke"}))
+        return _json(parity.parity(fields.BUILT))
 
     async def _list_runtimes(self, query: Query, body: bytes) -> Reply:
         return _json({"runtimes": [asdict(entry) for entry in await self._runtimes()]})

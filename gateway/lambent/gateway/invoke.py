@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
@@ -40,6 +40,7 @@ from lambent.kernel.models import (
     State,
 )
 from lambent.kernel.ports import Dispatcher, Lease, Run
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.routing import Route, Router
 
 Started = Callable[[Run], None] | None
@@ -62,6 +63,48 @@ class Invoked:
     executed_version: str | None = None
     log_result: bytes | None = None
     trace_id: str | None = None
+    error_type: str | None = None
+    stream: "Streaming | None" = None
+
+
+class Streaming:
+    """A response that is still being made; who reads it may stop at any time, which stops nothing."""
+
+    def __init__(self, run: Run, stream: ResponseStream, invocation: Invocation) -> None:
+        self._run = run
+        self._stream = stream
+        self._invocation = invocation
+
+    @property
+    def content_type(self) -> str:
+        return self._stream.content_type or ""
+
+    async def read(self) -> bytes:
+        """The next bytes, as soon as there are some; b"" at the end."""
+        return await self._stream.read()
+
+    async def end(self) -> Invoked:
+        """After the last bytes: how it ended. The payload is that of a function's error. Raises LambdaError:
+        the platform failed."""
+        return await _ended(self._run, self._invocation)
+
+    def abandon(self) -> None:
+        """Nobody reads any more; the function goes on."""
+        self._stream.abandon()
+
+
+async def _ended(run: Run, invocation: Invocation) -> Invoked:
+    response = await run.response
+    log = (await run.report).log_tail if invocation.want_log_tail else None
+    return Invoked(
+        200,
+        response.payload,
+        response.function_error,
+        invocation.target.version,
+        log,
+        invocation.trace_id,
+        response.error_type,
+    )
 
 
 def _read_json(payload: bytes) -> None:
@@ -88,6 +131,14 @@ def new_request_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+class _Caller(NamedTuple):
+    """Who wants an invocation, and in what form."""
+
+    request_id: str
+    started: Started
+    streaming: bool
+
+
 class Invoker:
     """Runs invocations for one gateway."""
 
@@ -105,34 +156,33 @@ class Invoker:
         request_id: str,
         trace_id: str | None,
         started: Started = None,
+        streaming: bool = False,
     ) -> Invoked:
         """`params`: the input members of AWS's Invoke; `started` is given the execution, for a caller that may
-        cancel it. Raises LambdaError."""
+        cancel it. `streaming`: returns when the response begins, with its `stream`, or as ever where the
+        function does not stream. Raises LambdaError."""
+        caller = _Caller(request_id, started, streaming)
         if tracing.active is None:
-            return await self._until_taken(params, request_id, trace_id, started)
+            return await self._until_taken(params, caller, trace_id)
         return await tracing.timed(
             f"Invoke {params['FunctionName']}",
             trace_id or "",
-            lambda header: self._until_taken(params, request_id, header, started),
+            lambda header: self._until_taken(params, caller, header),
             kind="server",
             attributes={"rpc.system": "aws-api", "rpc.service": "Lambda", "aws.request_id": request_id},
         )
 
-    async def _until_taken(
-        self, params: Mapping[str, Any], request_id: str, trace_id: str | None, started: Started
-    ) -> Invoked:
+    async def _until_taken(self, params: Mapping[str, Any], caller: "_Caller", trace_id: str | None) -> Invoked:
         """A lease can be over, an executor gone or the version another one by now: nothing of the invocation
         has run then, and it is begun anew."""
         for pause in _TRY_AGAIN_SECONDS:
             try:
-                return await self._invoke(params, request_id, trace_id, started)
+                return await self._invoke(params, caller, trace_id)
             except NotStarted:
                 await self._services.clock.sleep(pause)
         raise ServiceException("No executor took the invocation, and nothing of it ran. Try again in a moment.")
 
-    async def _invoke(
-        self, params: Mapping[str, Any], request_id: str, trace_id: str | None, started: Started
-    ) -> Invoked:
+    async def _invoke(self, params: Mapping[str, Any], caller: "_Caller", trace_id: str | None) -> Invoked:
         name, qualifier = self._named(params["FunctionName"], params.get("Qualifier"))
         function = self._functions.cached(name) or await self._functions.get(name)
         kind = params.get("InvocationType") or "RequestResponse"
@@ -150,14 +200,14 @@ class Invoker:
         trace = trace_of(trace_id)
         arn = self._arn(target.name, None)
         if kind == "Event":
-            await self._publish(target, qualifier, payload, request_id, trace)
+            await self._publish(target, qualifier, payload, caller.request_id, trace)
             return Invoked(202, executed_version=None)
         if function.recursive_loop is RecursiveLoop.TERMINATE and lineage.looped(trace, arn):
             metrics.recursive_dropped.labels(metrics.function_label(target.name)).inc()
             raise RecursiveInvocationException()
         context = params.get("ClientContext")
         invocation = Invocation(
-            request_id=request_id,
+            request_id=caller.request_id,
             target=target,
             invoked_arn=self._arn(target.name, qualifier) if qualifier else arn,
             payload=payload,
@@ -166,8 +216,9 @@ class Invoker:
             want_log_tail=params.get("LogType") == "Tail",
             tags=function.tags,
             alias=route.alias,
+            streaming=caller.streaming,
         )
-        return await self._run(function, invocation, started)
+        return await self._run(function, invocation, caller.started)
 
     def _named(self, text: str, qualifier: str | None) -> tuple[str, str | None]:
         if ":" not in text:
@@ -226,10 +277,10 @@ class Invoker:
         run.report.add_done_callback(functools.partial(_release, dispatcher, lease))
         if started is not None:
             started(run)
-        response = await run.response
-        log = (await run.report).log_tail if invocation.want_log_tail else None
-        payload, error = response.payload, response.function_error
-        return Invoked(200, payload, error, target.version, log, invocation.trace_id)
+        if run.stream is not None and await run.stream.begun():
+            streaming = Streaming(run, run.stream, invocation)
+            return Invoked(200, executed_version=target.version, trace_id=invocation.trace_id, stream=streaming)
+        return await _ended(run, invocation)
 
 
 def _release(dispatcher: Dispatcher, lease: Lease, report: "asyncio.Future[Report]") -> None:

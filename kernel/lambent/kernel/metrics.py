@@ -57,6 +57,13 @@ duration = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+first_byte = Histogram(
+    "lambent_response_first_byte_seconds",
+    "From the event to the first byte of a streamed response.",
+    ("function",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 init_duration = Histogram(
     "lambent_init_duration_seconds",
     "Duration of init phases.",

@@ -17,6 +17,7 @@ from lambent.kernel.models import (
     Event,
     EventInvokeConfig,
     Function,
+    FunctionUrl,
     FunctionVersion,
     Invocation,
     LayerVersion,
@@ -33,6 +34,7 @@ from lambent.kernel.models import (
     Trigger,
     VersionKey,
 )
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.usage import Usage, UsageBatch, UsageKey
 
 
@@ -109,10 +111,15 @@ class Dispatcher(Protocol):
 class Run(Protocol):
     """One execution under way. `response` ends when the runtime has posted its answer; `report` when the
     environment is done with it, and only then is the slot free. Neither raises for a function's failure:
-    that is a Response with `function_error`. A platform failure raises a LambdaError from both."""
+    that is a Response with `function_error`. A platform failure raises a LambdaError from both.
+
+    `stream` is there if the invocation is `streaming`. Where it begins, it carries the response's bytes as they
+    are made, and `response` follows the last of them, with no payload but an error's; where it ends without
+    having begun, the function did not stream: `response` has it all."""
 
     response: "asyncio.Future[Response]"
     report: "asyncio.Future[Report]"
+    stream: ResponseStream | None
 
     def cancel(self) -> None:
         """Ends it where nobody wants its answer any more: its environment is killed and not used again. Nothing
@@ -349,6 +356,13 @@ class FunctionStore(Protocol):
     async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
         """None: no allocation any more. Does not move the revision. Raises ResourceNotFoundException."""
 
+    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
+        """None: no URL any more. Does not move the revision. Raises ResourceNotFoundException."""
+
+    async def url(self, url_id: str) -> tuple[str, str] | None:
+        """The function and the qualifier that a URL was made for; whether it still stands is in
+        `Function.urls`."""
+
     async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
         """Raises ResourceNotFoundException."""
 
@@ -429,6 +443,9 @@ class LogStore(Protocol):
         self, group: str, *, after: str | None, limit: int, wait: float = 0
     ) -> tuple[Sequence[LogLine], str | None]:
         """Lines after a cursor (None: from the start), and the cursor to go on from; waits for one."""
+
+    async def end(self, group: str) -> str | None:
+        """The cursor after the last line that is there now."""
 
     async def delete(self, group: str) -> bool:
         """Forgets a group and its lines; whether there was one."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent/v1/invocations.proto\x12\nlambent.v1\x1a\x1egoogle/protobuf/duration.proto\"\xef\x01\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x16\n\tqualifier\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x33\n\x0finvocation_type\x18\x04 \x01(\x0e\x32\x1a.lambent.v1.InvocationType\x12%\n\x08log_type\x18\x05 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x06 \x01(\x0c\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x07 \x01(\x08\x42\x0c\n\n_qualifier\"\x90\x01\n\x0eInvokeResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x16\n\x0e\x66unction_error\x18\x03 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x04 \x01(\t\x12\x12\n\nlog_result\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xc0\x01\n\x13InvokeStreamRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x16\n\tqualifier\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12%\n\x08log_type\x18\x04 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x05 \x01(\x0c\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x06 \x01(\x08\x42\x0c\n\n_qualifier\"n\n\x14InvokeStreamResponse\x12\x17\n\rpayload_chunk\x18\x01 \x01(\x0cH\x00\x12\x34\n\x08\x63omplete\x18\x02 \x01(\x0b\x32 .lambent.v1.InvokeStreamCompleteH\x00\x42\x07\n\x05\x65vent\"p\n\x14InvokeStreamComplete\x12\x16\n\x0e\x66unction_error\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x12\n\nlog_result\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"@\n\x14PublishEventsRequest\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.lambent.v1.PublishEvent\"~\n\x0cPublishEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x16\n\tqualifier\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x14\n\x0ctrace_header\x18\x05 \x01(\tB\x0c\n\n_qualifier\"C\n\x15PublishEventsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.lambent.v1.PublishResult\"\x82\x01\n\rPublishResult\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1b.lambent.v1.PublishAcceptedH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.lambent.v1.PublishErrorH\x00\x42\t\n\x07outcome\"%\n\x0fPublishAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"m\n\x0cPublishError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*\x8f\x01\n\x0eInvocationType\x12\x1f\n\x1bINVOCATION_TYPE_UNSPECIFIED\x10\x00\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x01\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x02\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x03*I\n\x07LogType\x12\x18\n\x14LOG_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_TYPE_NONE\x10\x01\x12\x11\n\rLOG_TYPE_TAIL\x10\x02\x32\x83\x02\n\x11InvocationService\x12?\n\x06Invoke\x12\x19.lambent.v1.InvokeRequest\x1a\x1a.lambent.v1.InvokeResponse\x12S\n\x0cInvokeStream\x12\x1f.lambent.v1.InvokeStreamRequest\x1a .lambent.v1.InvokeStreamResponse0\x01\x12X\n\rPublishEvents\x12 .lambent.v1.PublishEventsRequest\x1a!.lambent.v1.PublishEventsResponse(\x01\x30\x01\x42\x16Z\x14lambent/v1;lambentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent/v1/invocations.proto\x12\nlambent.v1\x1a\x1egoogle/protobuf/duration.proto\"\xef\x01\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x16\n\tqualifier\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x33\n\x0finvocation_type\x18\x04 \x01(\x0e\x32\x1a.lambent.v1.InvocationType\x12%\n\x08log_type\x18\x05 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x06 \x01(\x0c\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x07 \x01(\x08\x42\x0c\n\n_qualifier\"\x90\x01\n\x0eInvokeResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x16\n\x0e\x66unction_error\x18\x03 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x04 \x01(\t\x12\x12\n\nlog_result\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xc0\x01\n\x13InvokeStreamRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x16\n\tqualifier\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12%\n\x08log_type\x18\x04 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x05 \x01(\x0c\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x06 \x01(\x08\x42\x0c\n\n_qualifier\"n\n\x14InvokeStreamResponse\x12\x17\n\rpayload_chunk\x18\x01 \x01(\x0cH\x00\x12\x34\n\x08\x63omplete\x18\x02 \x01(\x0b\x32 .lambent.v1.InvokeStreamCompleteH\x00\x42\x07\n\x05\x65vent\"\x87\x01\n\x14InvokeStreamComplete\x12\x16\n\x0e\x66unction_error\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x12\n\nlog_result\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rerror_details\x18\x05 \x01(\x0c\"@\n\x14PublishEventsRequest\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.lambent.v1.PublishEvent\"~\n\x0cPublishEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x16\n\tqualifier\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x14\n\x0ctrace_header\x18\x05 \x01(\tB\x0c\n\n_qualifier\"C\n\x15PublishEventsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.lambent.v1.PublishResult\"\x82\x01\n\rPublishResult\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1b.lambent.v1.PublishAcceptedH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.lambent.v1.PublishErrorH\x00\x42\t\n\x07outcome\"%\n\x0fPublishAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"m\n\x0cPublishError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*\x8f\x01\n\x0eInvocationType\x12\x1f\n\x1bINVOCATION_TYPE_UNSPECIFIED\x10\x00\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x01\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x02\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x03*I\n\x07LogType\x12\x18\n\x14LOG_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_TYPE_NONE\x10\x01\x12\x11\n\rLOG_TYPE_TAIL\x10\x02\x32\x83\x02\n\x11InvocationService\x12?\n\x06Invoke\x12\x19.lambent.v1.InvokeRequest\x1a\x1a.lambent.v1.InvokeResponse\x12S\n\x0cInvokeStream\x12\x1f.lambent.v1.InvokeStreamRequest\x1a .lambent.v1.InvokeStreamResponse0\x01\x12X\n\rPublishEvents\x12 .lambent.v1.PublishEventsRequest\x1a!.lambent.v1.PublishEventsResponse(\x01\x30\x01\x42\x16Z\x14lambent/v1;lambentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lambent.v1.invocations_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\024lambent/v1;lambentv1'
-  _globals['_INVOCATIONTYPE']._serialized_start=1433
-  _globals['_INVOCATIONTYPE']._serialized_end=1576
-  _globals['_LOGTYPE']._serialized_start=1578
-  _globals['_LOGTYPE']._serialized_end=1651
+  _globals['_INVOCATIONTYPE']._serialized_start=1457
+  _globals['_INVOCATIONTYPE']._serialized_end=1600
+  _globals['_LOGTYPE']._serialized_start=1602
+  _globals['_LOGTYPE']._serialized_end=1675
   _globals['_INVOKEREQUEST']._serialized_start=77
   _globals['_INVOKEREQUEST']._serialized_end=316
   _globals['_INVOKERESPONSE']._serialized_start=319
@@ -45,20 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVOKESTREAMREQUEST']._serialized_end=658
   _globals['_INVOKESTREAMRESPONSE']._serialized_start=660
   _globals['_INVOKESTREAMRESPONSE']._serialized_end=770
-  _globals['_INVOKESTREAMCOMPLETE']._serialized_start=772
-  _globals['_INVOKESTREAMCOMPLETE']._serialized_end=884
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=886
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=950
-  _globals['_PUBLISHEVENT']._serialized_start=952
-  _globals['_PUBLISHEVENT']._serialized_end=1078
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=1080
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=1147
-  _globals['_PUBLISHRESULT']._serialized_start=1150
-  _globals['_PUBLISHRESULT']._serialized_end=1280
-  _globals['_PUBLISHACCEPTED']._serialized_start=1282
-  _globals['_PUBLISHACCEPTED']._serialized_end=1319
-  _globals['_PUBLISHERROR']._serialized_start=1321
-  _globals['_PUBLISHERROR']._serialized_end=1430
-  _globals['_INVOCATIONSERVICE']._serialized_start=1654
-  _globals['_INVOCATIONSERVICE']._serialized_end=1913
+  _globals['_INVOKESTREAMCOMPLETE']._serialized_start=773
+  _globals['_INVOKESTREAMCOMPLETE']._serialized_end=908
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=910
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=974
+  _globals['_PUBLISHEVENT']._serialized_start=976
+  _globals['_PUBLISHEVENT']._serialized_end=1102
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=1104
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=1171
+  _globals['_PUBLISHRESULT']._serialized_start=1174
+  _globals['_PUBLISHRESULT']._serialized_end=1304
+  _globals['_PUBLISHACCEPTED']._serialized_start=1306
+  _globals['_PUBLISHACCEPTED']._serialized_end=1343
+  _globals['_PUBLISHERROR']._serialized_start=1345
+  _globals['_PUBLISHERROR']._serialized_end=1454
+  _globals['_INVOCATIONSERVICE']._serialized_start=1678
+  _globals['_INVOCATIONSERVICE']._serialized_end=1937
 # @@protoc_insertion_point(module_scope)

@@ -89,16 +89,18 @@ class InvokeStreamResponse(_message.Message):
     def __init__(self, payload_chunk: _Optional[bytes] = ..., complete: _Optional[_Union[InvokeStreamComplete, _Mapping]] = ...) -> None: ...
 
 class InvokeStreamComplete(_message.Message):
-    __slots__ = ("function_error", "executed_version", "log_result", "request_id")
+    __slots__ = ("function_error", "executed_version", "log_result", "request_id", "error_details")
     FUNCTION_ERROR_FIELD_NUMBER: _ClassVar[int]
     EXECUTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     LOG_RESULT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAILS_FIELD_NUMBER: _ClassVar[int]
     function_error: str
     executed_version: str
     log_result: bytes
     request_id: str
-    def __init__(self, function_error: _Optional[str] = ..., executed_version: _Optional[str] = ..., log_result: _Optional[bytes] = ..., request_id: _Optional[str] = ...) -> None: ...
+    error_details: bytes
+    def __init__(self, function_error: _Optional[str] = ..., executed_version: _Optional[str] = ..., log_result: _Optional[bytes] = ..., request_id: _Optional[str] = ..., error_details: _Optional[bytes] = ...) -> None: ...
 
 class PublishEventsRequest(_message.Message):
     __slots__ = ("events",)

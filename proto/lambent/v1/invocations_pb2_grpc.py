@@ -73,8 +73,8 @@ class InvocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def InvokeStream(self, request, context):
-        """As Invoke with INVOCATION_TYPE_REQUEST_RESPONSE; the response comes in chunks of at most 64 KB. Today a server
-        has the whole response before it sends the first chunk; the messages are made so that this can change.
+        """As Invoke with INVOCATION_TYPE_REQUEST_RESPONSE; the response comes in chunks of at most 64 KB,
+        of a function that streams as it makes them. It may have 200 MB then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,7 +22,7 @@ SHOWN_BY = sorted(
 
 def test_the_operations_with_a_handler_are_those_with_a_table() -> None:
     """Invoke has a path of its own and no handler in the table of operations."""
-    assert {*OPERATIONS, "Invoke"} == BUILT
+    assert {*OPERATIONS, "Invoke", "InvokeWithResponseStream"} == BUILT
 
 
 @pytest.mark.parametrize("operation", sorted(BUILT))
@@ -100,7 +100,6 @@ CREATE: dict[str, Any] = {"FunctionName": "f", "Role": "r", "Code": {"ZipFile": 
         ("CreateFunction", {"AcceleratorConfig": {"AcceleratorMemorySize": 1}}, "AcceleratorConfig"),
         ("CreateFunction", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("CreateFunction", {"Architectures": ["arm64"]}, "Architectures"),
-        ("CreateFunction", {"LoggingConfig": {"LogFormat": "JSON"}}, "LoggingConfig.LogFormat"),
         ("PublishVersion", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("UpdateFunctionConfiguration", {"TracingConfig": {"Mode": "Active"}}, "TracingConfig.Mode"),
         ("ListFunctions", {"MasterRegion": "us-east-1"}, "MasterRegion"),

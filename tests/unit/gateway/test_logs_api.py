@@ -5,14 +5,20 @@ import time
 from typing import Any
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 
 from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.cloudwatch.handlers import Logs
+from lambent.gateway.protocol.reply import Reply, Streamed
 from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.store.memory_logs import MemoryLogs
 
 G, S = "app/one", "stream"
+
+
+async def never(_: float) -> bool:
+    return False
 
 
 class World:
@@ -22,7 +28,8 @@ class World:
         self.now = int(time.time() * 1000)
 
     async def raw(self, operation: str, body: bytes, *, restricted: bool = False) -> tuple[int, dict[str, Any]]:
-        reply = await self.api.serve(operation, body, restricted=restricted, request_id="r")
+        reply = await self.api.serve(operation, body, restricted=restricted, request_id="r", gone=never)
+        assert isinstance(reply, Reply)
         assert (b"content-type", b"application/x-amz-json-1.1") in reply.headers
         return reply.status, json.loads(reply.body)
 
@@ -303,3 +310,104 @@ async def test_a_store_that_does_not_answer_is_told_as_such(
         "__type": "ServiceUnavailableException",
         "message": "The log store's server does not answer.",
     }
+
+
+class Tail:
+    """A live tail whose seconds the test counts."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.seconds = world, 0
+        self.between: list[Any] = []
+
+    async def gone(self, _: float) -> bool:
+        if not self.between:
+            return True
+        self.seconds += 1
+        await self.between.pop(0)()
+        return False
+
+    async def events(self, **members: Any) -> list[tuple[str, Any]]:
+        body = json.dumps({"logGroupIdentifiers": [ARN], **members}).encode()
+        reply = await self.world.api.serve(
+            "StartLiveTail", body, restricted=False, request_id="r", gone=self.gone
+        )
+        assert isinstance(reply, Streamed), reply
+        buffer = EventStreamBuffer()
+        async for message in reply.chunks:
+            buffer.add_data(message)
+        return [
+            (event.headers.get(":event-type") or event.headers[":exception-type"], json.loads(event.payload))
+            for event in buffer
+        ]
+
+
+ARN = f"arn:aws:logs:us-east-1:000000000000:log-group:{G}"
+
+
+async def test_a_live_tail_has_what_is_logged_after_its_start_and_passes_its_filters(world: World) -> None:
+    await world.put((0, "before"))
+    tail = Tail(world)
+
+    async def first() -> None:
+        await world.put((1, "an ERROR"), (2, "fine"))
+        await world.ask("CreateLogStream", logGroupName=G, logStreamName="other")
+        await world.put((3, "ERROR elsewhere"), stream="other")
+
+    async def second() -> None:
+        await world.put((4, "ERROR again"))
+
+    tail.between = [first, second]
+    events = await tail.events(logEventFilterPattern="ERROR", logStreamNames=[S])
+    assert [kind for kind, _ in events] == ["initial-response", "sessionStart", *["sessionUpdate"] * 2]
+    start = events[1][1]
+    assert (start["requestId"], start["logGroupIdentifiers"], start["logStreamNames"]) == ("r", [ARN], [S])
+    assert start["sessionId"]
+    found = [line for _, update in events[2:] for line in update["sessionResults"]]
+    assert [(line["message"], line["logStreamName"], line["logGroupIdentifier"]) for line in found] == [
+        ("an ERROR", S, ARN),
+        ("ERROR again", S, ARN),
+    ]
+    assert all(line["timestamp"] >= world.now and line["ingestionTime"] for line in found)
+    assert events[2][1]["sessionMetadata"] == {"sampled": False}
+
+
+async def test_of_very_much_a_live_tail_shows_a_sample_and_says_so(world: World) -> None:
+    tail = Tail(world)
+
+    async def much() -> None:
+        await world.put(*((number, str(number)) for number in range(700)))
+
+    tail.between = [much]
+    update = (await tail.events())[-1][1]
+    assert update["sessionMetadata"] == {"sampled": True}
+    assert [line["message"] for line in update["sessionResults"]] == [str(number) for number in range(200, 700)]
+
+
+async def test_a_live_tail_ends_when_the_server_stops(world: World) -> None:
+    tail = Tail(world)
+
+    async def stop() -> None:
+        world.api.close()
+
+    tail.between = [stop, stop]
+    await tail.events()
+    assert tail.seconds == 1
+
+
+@pytest.mark.parametrize(
+    "members, kind",
+    [
+        ({"logGroupIdentifiers": [ARN + "x"]}, "ResourceNotFoundException"),
+        ({"logGroupIdentifiers": [ARN + ":*"]}, "InvalidParameterException"),
+        ({"logGroupIdentifiers": [G]}, "InvalidParameterException"),
+        ({"logGroupIdentifiers": [ARN, ARN], "logStreamNames": ["a"]}, "InvalidParameterException"),
+        (
+            {"logGroupIdentifiers": [ARN], "logStreamNames": ["a"], "logStreamNamePrefixes": ["b"]},
+            "InvalidParameterException",
+        ),
+        ({"logGroupIdentifiers": [ARN], "logEventFilterPattern": "{"}, "InvalidParameterException"),
+        ({}, "InvalidParameterException"),
+    ],
+)
+async def test_a_live_tail_that_cannot_be(world: World, members: Any, kind: str) -> None:
+    assert (await world.refused("StartLiveTail", **members))[0] == kind

@@ -31,6 +31,7 @@ from lambent.kernel.models import (
     Response,
 )
 from lambent.kernel.ports import Delivery, EnvironmentHost, Lease
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.routing import Router
 from lambent.kernel.targets import Target, TargetKind
 from lambent.kernel.tasks import Tasks
@@ -58,6 +59,7 @@ class FakeRun:
         loop = asyncio.get_running_loop()
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream: ResponseStream | None = None
 
     def cancel(self) -> None:
         raise AssertionError("lanes do not cancel")

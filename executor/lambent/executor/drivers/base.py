@@ -61,6 +61,10 @@ class Sandbox(Protocol):
 
     def thaw(self) -> None: ...
 
+    def alive(self) -> bool:
+        """Whether the runtime process lives, as far as the kernel knows it now: `exited` comes later. To be
+        asked after `thaw`, for what was killed while it was frozen may die only then. Raises OSError."""
+
     def initialised(self) -> None:
         """Init is over: from now on CPU in proportion to memory. Until then the environment has a whole core,
         or its share if that is more (AWS: init bursts)."""

@@ -67,6 +67,12 @@ class PlainSandbox:
         except ProcessLookupError:
             _log.debug("A process group to signal was gone already.", environment=self.id)
 
+    def alive(self) -> bool:
+        if self.exited.done():
+            return False
+        # Not reaped here: its group must still be killed whole.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     async def dispose(self) -> None:
         self.kill()
         await asyncio.wait([self.exited])

@@ -1,7 +1,10 @@
 """CloudWatch Logs at the Lambda endpoint: one POST to `/` with the operation in a header."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from lambent.gateway import event_stream
+from lambent.gateway.cloudwatch import live_tail
 from lambent.gateway.cloudwatch.errors import (
     AccessDeniedException,
     InvalidParameterException,
@@ -9,8 +12,9 @@ from lambent.gateway.cloudwatch.errors import (
     UnknownOperationException,
 )
 from lambent.gateway.cloudwatch.handlers import OPERATIONS, Logs
+from lambent.gateway.cloudwatch.live_tail import Gone
 from lambent.gateway.cloudwatch.wire import PREFIX, TARGET, LogsWire
-from lambent.gateway.protocol.reply import Reply
+from lambent.gateway.protocol.reply import Reply, Streamed
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 
@@ -19,6 +23,10 @@ _log = Log(__name__)
 # allow.
 _FUNCTIONS_MAY = frozenset({"CreateLogGroup", "CreateLogStream", "PutLogEvents"})
 _FUNCTIONS_OWN = "/aws/lambda/"
+_MEMBERS: Mapping[str, frozenset[str]] = {
+    **{name: each.members | each.harmless for name, each in OPERATIONS.items()},
+    live_tail.NAME: live_tail.MEMBERS,
+}
 
 
 def target_of(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
@@ -34,11 +42,28 @@ class LogsApi:
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
-        self._wire = LogsWire(frozenset(OPERATIONS))
+        self._wire = LogsWire(frozenset(_MEMBERS))
+        self._closing = False
 
-    async def serve(self, operation: str, body: bytes, *, restricted: bool, request_id: str) -> Reply:
+    def close(self) -> None:
+        """Ends live tails within a second."""
+        self._closing = True
+
+    async def serve(
+        self, operation: str, body: bytes, *, restricted: bool, request_id: str, gone: Gone
+    ) -> Reply | Streamed:
         try:
-            return await self._serve(operation, body, restricted)
+            params = self._params(operation, body, restricted)
+            if operation == live_tail.NAME:
+                tail = live_tail.LiveTail(self._logs, params)
+                await tail.open()
+                content_type = (b"content-type", event_stream.CONTENT_TYPE)
+
+                async def over(seconds: float) -> bool:
+                    return await gone(seconds) or self._closing
+
+                return Streamed(200, [content_type], tail.messages(request_id, over))
+            return self._wire.serialise(operation, await OPERATIONS[operation].handler(self._logs, params))
         except LambdaError as failure:
             return self._wire.error(failure)
         except Exception as failure:
@@ -47,7 +72,8 @@ class LogsApi:
                 LambdaError(f"The server failed. Its log has the reason under request id {request_id}.")
             )
 
-    async def _serve(self, operation: str, body: bytes, restricted: bool) -> Reply:
+    def _params(self, operation: str, body: bytes, restricted: bool) -> dict[str, Any]:
+        """Raises LogsError for what may not be asked."""
         if operation not in self._wire.known:
             raise UnknownOperationException(f"{operation[:100]} is no operation of CloudWatch Logs.")
         if restricted and operation not in _FUNCTIONS_MAY:
@@ -55,14 +81,14 @@ class LogsApi:
                 f"Functions can't call {operation} on this endpoint until IAM is enforced; only "
                 f"{', '.join(sorted(_FUNCTIONS_MAY))}."
             )
-        built = OPERATIONS.get(operation)
-        if built is None:
+        members = _MEMBERS.get(operation)
+        if members is None:
             raise NotImplementedException(
                 f"{operation} is in AWS's CloudWatch Logs API and not built in Lambent. Built are "
-                f"{', '.join(sorted(OPERATIONS))}."
+                f"{', '.join(sorted(_MEMBERS))}."
             )
         params = self._wire.parse(operation, body)
-        idle = params.keys() - built.members - built.harmless
+        idle = params.keys() - members
         if idle:
             raise InvalidParameterException(
                 f"{', '.join(sorted(idle))} of {operation} is not built in Lambent; leave it out."
@@ -72,4 +98,4 @@ class LogsApi:
                 f"Functions can't write to {_FUNCTIONS_OWN}* on this endpoint until IAM is enforced: what they "
                 "print is there already. Use a log group of another name."
             )
-        return self._wire.serialise(operation, await built.handler(self._logs, params))
+        return params

@@ -4,7 +4,7 @@ header, the raw body or JSON.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, NamedTuple
@@ -27,6 +27,14 @@ class Reply(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+
+class Streamed(NamedTuple):
+    """As a Reply, of a body that is still being made."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    chunks: AsyncGenerator[bytes]
 
 
 class Serialiser:
@@ -196,4 +204,4 @@ def _timestamp_encoder(shape: Shape, default: str) -> Encode:
     return encode
 
 
-__all__: Sequence[str] = ["Reply", "Serialiser", "error_reply", "to_json"]
+__all__: Sequence[str] = ["Reply", "Serialiser", "Streamed", "error_reply", "to_json"]

@@ -1,7 +1,8 @@
 """InvocationService's Invoke and InvokeStream, over the same `invoke.py` as HTTP."""
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from lambent.gateway.fields import FieldChecker
@@ -11,6 +12,7 @@ from lambent.gateway.rpc.calls import Calls, Context, Rpc
 from lambent.gateway.rpc.members import word
 from lambent.gateway.rpc.publish import Publisher
 from lambent.gateway.trace import answered
+from lambent.kernel.errors import LambdaError
 from lambent.kernel.ports import Run
 from lambent.v1 import invocations_pb2, invocations_pb2_grpc
 from lambent.v1.invocations_pb2 import (
@@ -57,7 +59,8 @@ class InvocationService(invocations_pb2_grpc.InvocationServiceServicer):
 
     async def Invoke(self, request: InvokeRequest, context: Context) -> InvokeResponse:
         rpc = self._calls.begin(context)
-        found = await self._invoke(rpc, request, {"InvocationType": request.invocation_type})
+        stop = _Stop(request.cancel_on_disconnect)
+        found = await self._invoke(rpc, request, {"InvocationType": request.invocation_type}, stop=stop)
         return InvokeResponse(
             status_code=found.status,
             payload=found.payload,
@@ -71,14 +74,33 @@ class InvocationService(invocations_pb2_grpc.InvocationServiceServicer):
         self, request: InvokeStreamRequest, context: Context
     ) -> AsyncIterator[InvokeStreamResponse]:
         rpc = self._calls.begin(context)
-        found = await self._invoke(rpc, request, {})
-        for start in range(0, len(found.payload), MAX_CHUNK):
-            yield InvokeStreamResponse(payload_chunk=found.payload[start : start + MAX_CHUNK])
+        stop = _Stop(request.cancel_on_disconnect)
+        found = await self._invoke(rpc, request, {}, stop=stop)
+        details = b""
+        if found.stream is None:
+            for chunk in _chunks(found.payload):
+                yield chunk
+        else:
+            try:
+                while data := await found.stream.read():
+                    for chunk in _chunks(data):
+                        yield chunk
+            except (asyncio.CancelledError, GeneratorExit):
+                stop.gone()
+                raise
+            finally:
+                found.stream.abandon()
+            try:
+                found = await found.stream.end()
+            except LambdaError as failure:
+                await rpc.refuse(failure, "InvokeStream")
+            details = found.payload
         complete = InvokeStreamComplete(
             function_error=found.function_error or "",
             executed_version=found.executed_version or "",
             log_result=found.log_result or b"",
             request_id=rpc.request_id,
+            error_details=details,
         )
         yield InvokeStreamResponse(complete=complete)
 
@@ -87,10 +109,8 @@ class InvocationService(invocations_pb2_grpc.InvocationServiceServicer):
         await self._publisher.serve(self._calls.begin(context))
 
     async def _invoke(
-        self, rpc: Rpc, request: InvokeRequest | InvokeStreamRequest, more: Mapping[str, int]
+        self, rpc: Rpc, request: InvokeRequest | InvokeStreamRequest, more: Mapping[str, int], *, stop: _Stop
     ) -> Invoked:
-        stop = _Stop(request.cancel_on_disconnect)
-
         async def work() -> Invoked:
             params = _params(request, more)
             self._protocol.check("Invoke", params)
@@ -100,12 +120,18 @@ class InvocationService(invocations_pb2_grpc.InvocationServiceServicer):
                 request_id=rpc.request_id,
                 trace_id=rpc.header("x-amzn-trace-id"),
                 started=stop.started,
+                streaming=isinstance(request, InvokeStreamRequest),
             )
             if found.trace_id is not None:
                 rpc.trailing.append(("x-amzn-trace-id", answered(found.trace_id)))
             return found
 
         return await rpc.run("Invoke", work, gone=stop.gone)
+
+
+def _chunks(data: bytes) -> Iterator[InvokeStreamResponse]:
+    for start in range(0, len(data), MAX_CHUNK):
+        yield InvokeStreamResponse(payload_chunk=data[start : start + MAX_CHUNK])
 
 
 def _params(request: InvokeRequest | InvokeStreamRequest, more: Mapping[str, int]) -> dict[str, Any]:

@@ -75,16 +75,21 @@ class Parser:
 class Outgoing:
     """Data on its way in chunks. `handed`: its last byte is with the transport; `after` follows it then."""
 
-    __slots__ = ("after", "at", "credit", "finished", "handed", "stream", "view")
+    __slots__ = ("after", "at", "credit", "finished", "handed", "queued", "stream", "view")
 
     def __init__(self, stream: int, data: bytes, finished: Callable[[], None] | None) -> None:
         self.stream = stream
         self.view = memoryview(data)
         self.at = 0
         self.credit = WINDOW
-        self.handed = False
+        self.handed = self.queued = False
         self.after: list[Frame] = []
         self.finished = finished
+
+    @property
+    def ready(self) -> bool:
+        """Whether a chunk may be sent now."""
+        return self.credit > 0
 
     def chunk(self) -> Frame:
         data = self.view[self.at : self.at + CHUNK]
@@ -92,6 +97,70 @@ class Outgoing:
         self.credit -= 1
         self.handed = self.at >= len(self.view)
         return Frame(stream=self.stream, chunk=Chunk(data=bytes(data), last=self.handed))
+
+
+class Feed:
+    """As Outgoing, of data that is still being made; see `Wire.feed`. Its last chunk is empty. `done`: nothing
+    more of it will be sent."""
+
+    __slots__ = (
+        "_data",
+        "_ended",
+        "_room",
+        "after",
+        "credit",
+        "done",
+        "finished",
+        "handed",
+        "queued",
+        "stream",
+    )
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.credit = WINDOW
+        self.handed = self.queued = False
+        self.after: list[Frame] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.finished: Callable[[], None] | None = self.close
+        self._data = bytearray()
+        self._ended = False
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.credit > 0 and bool(self._data or self._ended)
+
+    def put(self, data: bytes) -> None:
+        self._data += data
+
+    def end(self) -> None:
+        self._ended = True
+
+    def chunk(self) -> Frame:
+        data = bytes(self._data[:CHUNK])
+        del self._data[:CHUNK]
+        self.credit -= 1
+        self.handed = not data
+        if len(self._data) <= CHUNK:
+            self._give_room()
+        return Frame(stream=self.stream, chunk=Chunk(data=data, last=self.handed))
+
+    async def room(self) -> None:
+        """Waits until little of it is left, or until it is closed."""
+        if len(self._data) > CHUNK and not self.done.done():
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def close(self) -> None:
+        """All of it is sent, or nobody wants the rest."""
+        if not self.done.done():
+            self.done.set_result(None)
+        self._give_room()
+
+    def _give_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
 
 class Incoming:
@@ -143,8 +212,8 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = Parser()
         self._small: deque[bytes] = deque()
-        self._turns: deque[Outgoing] = deque()
-        self._outgoing: dict[int, Outgoing] = {}
+        self._turns: deque[Outgoing | Feed] = deque()
+        self._outgoing: dict[int, Outgoing | Feed] = {}
         self._scheduled = self._paused = self._deaf = False
         self._waiting = 0
         self._backlog = backlog
@@ -177,9 +246,29 @@ class Wire(asyncio.Protocol):
     def send_data(self, stream: int, data: bytes, finished: Callable[[], None] | None = None) -> Outgoing:
         """Queues data for chunks; `finished` is called when the last one is with the transport."""
         outgoing = self._outgoing[stream] = Outgoing(stream, data, finished)
-        self._turns.append(outgoing)
-        self._schedule()
+        self._take_turn(outgoing)
         return outgoing
+
+    def feed(self, stream: int) -> Feed:
+        """Opens data that is still being made, for `put` and `end_feed`."""
+        feed = self._outgoing[stream] = Feed(stream)
+        return feed
+
+    def put(self, feed: Feed, data: bytes) -> None:
+        """Queues more of it; wait for its `room` before the next."""
+        feed.put(data)
+        self._take_turn(feed)
+
+    def end_feed(self, feed: Feed) -> None:
+        """Nothing more comes of it."""
+        feed.end()
+        self._take_turn(feed)
+
+    def _take_turn(self, outgoing: Outgoing | Feed) -> None:
+        if outgoing.ready and not outgoing.queued:
+            outgoing.queued = True
+            self._turns.append(outgoing)
+            self._schedule()
 
     def send_after_data(self, frame: Frame) -> None:
         """Queues a small frame behind its stream's data."""
@@ -196,16 +285,16 @@ class Wire(asyncio.Protocol):
             return
         if outgoing.credit + chunks > WINDOW:
             raise BadFrame("credit for chunks that were not sent")
-        if chunks and outgoing.credit == 0:
-            self._turns.append(outgoing)
-            self._schedule()
         outgoing.credit += chunks
+        self._take_turn(outgoing)
 
     def drop_data(self, stream: int) -> None:
         """Nobody wants the rest of a stream's data any more, nor what was to follow it."""
         outgoing = self._outgoing.pop(stream, None)
-        if outgoing is not None and outgoing.credit:
+        if outgoing is not None and outgoing.queued:
             self._turns.remove(outgoing)
+        if isinstance(outgoing, Feed):
+            outgoing.close()
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._paused and self._transport is not None:
@@ -223,9 +312,10 @@ class Wire(asyncio.Protocol):
                 self._schedule()
                 return
             parts, size = self._next_small()
-            outgoing: Outgoing | None = None
+            outgoing: Outgoing | Feed | None = None
             if self._turns:
                 outgoing = self._turns.popleft()
+                outgoing.queued = False
                 data = outgoing.chunk().SerializeToString()
                 parts += (len(data).to_bytes(_HEADER, "big"), data)
                 size += len(data)
@@ -250,10 +340,9 @@ class Wire(asyncio.Protocol):
         self._waiting -= size
         return parts, size
 
-    def _after_chunk(self, outgoing: Outgoing) -> None:
+    def _after_chunk(self, outgoing: Outgoing | Feed) -> None:
         if not outgoing.handed:
-            if outgoing.credit:
-                self._turns.append(outgoing)
+            self._take_turn(outgoing)
             return
         del self._outgoing[outgoing.stream]
         for frame in outgoing.after:
@@ -282,8 +371,7 @@ class Wire(asyncio.Protocol):
         self.closing = True
         self.why = self.why or why
         if why is not None:
-            self._turns.clear()
-            self._outgoing.clear()
+            self._drop_all()
         self._flush()
 
     def abort(self, why: Exception | None = None) -> None:
@@ -328,6 +416,12 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.lost(self.why or exc)
         self._small.clear()
-        self._turns.clear()
-        self._outgoing.clear()
+        self._drop_all()
         self._transport = None
+
+    def _drop_all(self) -> None:
+        self._turns.clear()
+        dropped, self._outgoing = self._outgoing, {}
+        for outgoing in dropped.values():
+            if isinstance(outgoing, Feed):
+                outgoing.close()

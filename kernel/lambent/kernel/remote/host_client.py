@@ -62,7 +62,7 @@ class RemoteHost:
     # ---- EnvironmentHost ------------------------------------------------------------------------------
 
     def invoke(self, invocation: Invocation, lease: Lease) -> RemoteRun:
-        run = RemoteRun(self._loop)
+        run = RemoteRun(self._loop, streaming=invocation.streaming)
         if self._link is not None:
             self._link.invoke(run, invocation, lease)
             return run

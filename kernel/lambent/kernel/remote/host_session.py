@@ -28,6 +28,7 @@ from lambent.kernel.remote.auth import Access
 from lambent.kernel.remote.frames import MAX_PAYLOAD, BadFrame, Incoming, Wire
 from lambent.kernel.remote.handshake import Refusal, ServerHandshake
 from lambent.kernel.remote.targets import TARGETS
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.store import codec
 from lambent.kernel.tasks import Tasks
 
@@ -269,7 +270,10 @@ class Session:
             return
         if not run.response.done():
             self.wire.send(Frame(stream=serving.stream, accepted=Accepted()))
-        run.response.add_done_callback(serving.answered)
+        if run.stream is None:
+            run.response.add_done_callback(serving.answered)
+        else:
+            self._server.tasks.once("stream", self._stream(serving, run, run.stream))
         run.report.add_done_callback(serving.ended)
 
     def _cancel(self, frame: Frame) -> None:
@@ -342,6 +346,24 @@ class Session:
             self.wire.send_data(serving.stream, response.payload, serving.sent)
         else:
             serving.sent()
+
+    async def _stream(self, serving: _Serving, run: Run, stream: ResponseStream) -> None:
+        """Passes a response on as it is made, and how it ended after that."""
+        if await stream.begun() and self.has(serving):
+            self.wire.send(messages.stream_frame(serving.stream, stream.content_type or ""))
+            feed = self.wire.feed(serving.stream)
+            while self.has(serving) and (data := await stream.read()):
+                if self.has(serving):
+                    self.wire.put(feed, data)
+                    await feed.room()
+            self.wire.end_feed(feed)  # of one that failed too: that is said behind it
+            if self.has(serving):
+                await feed.done
+        if self.has(serving):
+            await asyncio.wait([run.response])
+            serving.answered(run.response)
+        else:
+            stream.abandon()
 
     def report(self, serving: _Serving, report: Report) -> None:
         self.wire.send(messages.report_frame(serving.stream, report))

@@ -7,10 +7,11 @@ run.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lambent.internal.v1.host_pb2 import Cancel, DefineTarget, Frame, Ping, Pong, Prepare
+from lambent.internal.v1.host_pb2 import Cancel, Chunk, Credit, DefineTarget, Frame, Ping, Pong, Prepare
 from lambent.kernel.errors import (
     AccessDeniedException,
     InvalidParameterValueException,
@@ -22,10 +23,11 @@ from lambent.kernel.models import FunctionVersion, Invocation
 from lambent.kernel.ports import Lease
 from lambent.kernel.remote import messages
 from lambent.kernel.remote.auth import Access
-from lambent.kernel.remote.frames import MAX_PAYLOAD, BadFrame, Incoming, Wire
+from lambent.kernel.remote.frames import MAX_PAYLOAD, WINDOW, BadFrame, Incoming, Wire
 from lambent.kernel.remote.handshake import ClientHandshake
 from lambent.kernel.remote.run import RemoteRun
 from lambent.kernel.remote.targets import TARGETS, Numbers
+from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.store import codec
 
 
@@ -54,6 +56,7 @@ class Link:
         self._handlers: Mapping[str, Callable[[Frame], None]] = {
             "accepted": self._accepted,
             "response": self._response,
+            "stream_head": self._stream_head,
             "chunk": self._chunk,
             "report": self._report,
             "failed": self._failed,
@@ -93,7 +96,7 @@ class Link:
         except ValueError as failure:
             run.fail(InvalidParameterValueException(f"The invocation cannot be sent: {failure}."))
             return
-        run.link, run.stream = self, stream
+        run.link, run.stream_id = self, stream
         self._streams[stream] = run
         if not frame.invoke.payload and payload:
             run.outgoing = self.wire.send_data(stream, payload)
@@ -115,8 +118,8 @@ class Link:
 
     def cancel(self, run: RemoteRun) -> None:
         if run.outgoing is not None and not run.outgoing.handed:
-            self.wire.drop_data(run.stream)
-        self.wire.send(Frame(stream=run.stream, cancel=Cancel()))
+            self.wire.drop_data(run.stream_id)
+        self.wire.send(Frame(stream=run.stream_id, cancel=Cancel()))
 
     async def prepare(self, target: FunctionVersion) -> None:
         try:
@@ -205,13 +208,42 @@ class Link:
             raise BadFrame(f"a response of {head.length} bytes")
         run.head, run.incoming = head, Incoming(head.length)
 
+    def _stream_head(self, frame: Frame) -> None:
+        run = self._run(frame.stream)
+        if run is None:
+            return
+        if run.stream is None or run.stream.content_type is not None:
+            raise BadFrame("a stream that was not asked for")
+        run.accepted = True
+        run.stream.begin(frame.stream_head.content_type)
+
+    def _streamed(self, run: RemoteRun, stream: ResponseStream, chunk: Chunk) -> None:
+        """Credit only for what the reader has taken, so that a slow one holds the function back."""
+        if chunk.last:
+            return
+        run.unpaid += 1
+        if run.unpaid > WINDOW:
+            raise BadFrame("more chunks than there was credit for")
+        if not stream.write(chunk.data):
+            stream.room = functools.partial(self._pay, run)
+        elif run.unpaid >= WINDOW // 2:
+            self._pay(run)
+
+    def _pay(self, run: RemoteRun) -> None:
+        if not run.answered and not run.over and run.unpaid:
+            chunks, run.unpaid = run.unpaid, 0
+            self.wire.send(Frame(stream=run.stream_id, credit=Credit(chunks=chunks)))
+
     def _chunk(self, frame: Frame) -> None:
         run = self._run(frame.stream)
         if run is None:
             return
         head, incoming = run.head, run.incoming
         if head is None or incoming is None:
-            raise BadFrame("a chunk of no response")
+            if run.stream is None or run.stream.content_type is None or run.answered:
+                raise BadFrame("a chunk of no response")
+            self._streamed(run, run.stream, frame.chunk)
+            return
         if incoming.add(frame.chunk):
             run.answer(messages.response_of(head, bytes(incoming.data)))
             self._end_if_done(run)
@@ -230,7 +262,7 @@ class Link:
         if run.answered and run.reported:
             run.over = True
             run.link = None
-            del self._streams[run.stream]
+            del self._streams[run.stream_id]
 
     def _failed(self, frame: Frame) -> None:
         error = messages.error_of(frame.failed)

@@ -12,6 +12,7 @@ from lambent.internal.v1.host_pb2 import (
     LeaseMark,
     ResponseHead,
     StopFunction,
+    StreamHead,
     VersionMark,
 )
 from lambent.internal.v1.host_pb2 import Report as ReportFrame
@@ -51,6 +52,8 @@ def invoke_frame(stream: int, number: int, invocation: Invocation, lease: Lease)
         invoke.tags.update(invocation.tags)
     if invocation.alias:
         invoke.alias = invocation.alias
+    if invocation.streaming:
+        invoke.streaming = True
     invoke.length = len(invocation.payload)
     if len(invocation.payload) <= INLINE:
         invoke.payload = invocation.payload
@@ -78,6 +81,7 @@ def invocation_of(invoke: Invoke, target: FunctionVersion, payload: bytes) -> In
         invoke.trigger,
         dict(invoke.tags) if invoke.tags else _NO_TAGS,
         invoke.alias,
+        invoke.streaming,
     )
 
 
@@ -102,6 +106,11 @@ def response_frame(stream: int, response: Response) -> Frame:
     if len(response.payload) <= INLINE:
         head.payload = response.payload
     return frame
+
+
+def stream_frame(stream: int, content_type: str) -> Frame:
+    """A response that comes as it is made begins."""
+    return Frame(stream=stream, stream_head=StreamHead(content_type=_text(content_type)))
 
 
 def response_of(head: ResponseHead, payload: bytes) -> Response:

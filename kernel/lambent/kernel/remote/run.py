@@ -7,6 +7,7 @@ from lambent.internal.v1.host_pb2 import ResponseHead
 from lambent.kernel.errors import LambdaError, ServiceException
 from lambent.kernel.models import Report, Response
 from lambent.kernel.remote.frames import Incoming, Outgoing
+from lambent.kernel.response_stream import ResponseStream
 
 
 class Canceller(Protocol):
@@ -16,7 +17,8 @@ class Canceller(Protocol):
 
 
 class RemoteRun:
-    """A `ports.Run` in another process."""
+    """A `ports.Run` in another process. `stream_id`: its number on the link; `unpaid`: chunks of `stream` that
+    the other side has no credit for yet."""
 
     __slots__ = (
         "accepted",
@@ -32,13 +34,16 @@ class RemoteRun:
         "reported",
         "response",
         "stream",
+        "stream_id",
+        "unpaid",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, streaming: bool = False) -> None:
         self.response: asyncio.Future[Response] = loop.create_future()
         self.report: asyncio.Future[Report] = loop.create_future()
+        self.stream = ResponseStream(loop) if streaming else None
         self.link: Canceller | None = None
-        self.stream = self.number = 0
+        self.stream_id = self.number = self.unpaid = 0
         self.outgoing: Outgoing | None = None
         self.head: ResponseHead | None = None
         self.incoming: Incoming | None = None
@@ -59,6 +64,8 @@ class RemoteRun:
         self.head = self.incoming = None
         if not self.response.done():
             self.response.set_result(response)
+        if self.stream is not None:
+            self.stream.end()
 
     def close(self, report: Report) -> None:
         self.reported = True
@@ -73,3 +80,5 @@ class RemoteRun:
             if not end.done():
                 end.set_exception(error)
                 end.exception()  # read here: a caller that hung up never will
+        if self.stream is not None:
+            self.stream.end()

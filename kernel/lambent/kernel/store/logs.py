@@ -124,6 +124,11 @@ class RedisLogs:
             if loop.time() >= end:
                 return [], after
 
+    async def end(self, group: str) -> str | None:
+        key = self._key(group)
+        last: Any = await self._connection.call(lambda client: client.xrevrange(key, count=1))
+        return text(last[0][0]) if last else None
+
     async def delete(self, group: str) -> bool:
         """Forgets a group, with the lines that wait to be written."""
         async with self._writing:

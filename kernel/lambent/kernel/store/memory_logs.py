@@ -66,6 +66,10 @@ class MemoryLogs:
         lines = (entry for entry in self._groups.get(group, ()) if entry[0] > start)
         return list(itertools.islice(lines, limit))
 
+    async def end(self, group: str) -> str | None:
+        kept = self._groups.get(group)
+        return f"{kept[-1][0]}-0" if kept else None
+
     async def delete(self, group: str) -> bool:
         self._groups.pop(group, None)
         self._streams.pop(group, None)

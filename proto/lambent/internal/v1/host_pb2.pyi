@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("stream", "hello", "challenge", "proof", "welcome", "define_target", "invoke", "chunk", "accepted", "response", "report", "failed", "cancel", "prepare", "stop_function", "done", "enforcement_request", "enforcement_answer", "credit", "ping", "pong", "go_away")
+    __slots__ = ("stream", "hello", "challenge", "proof", "welcome", "define_target", "invoke", "chunk", "accepted", "response", "report", "failed", "cancel", "prepare", "stop_function", "done", "enforcement_request", "enforcement_answer", "credit", "ping", "pong", "go_away", "stream_head")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Frame(_message.Message):
     PING_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
+    STREAM_HEAD_FIELD_NUMBER: _ClassVar[int]
     stream: int
     hello: Hello
     challenge: Challenge
@@ -52,7 +53,8 @@ class Frame(_message.Message):
     ping: Ping
     pong: Pong
     go_away: GoAway
-    def __init__(self, stream: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., challenge: _Optional[_Union[Challenge, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., define_target: _Optional[_Union[DefineTarget, _Mapping]] = ..., invoke: _Optional[_Union[Invoke, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., response: _Optional[_Union[ResponseHead, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., stop_function: _Optional[_Union[StopFunction, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., enforcement_request: _Optional[_Union[EnforcementRequest, _Mapping]] = ..., enforcement_answer: _Optional[_Union[EnforcementAnswer, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
+    stream_head: StreamHead
+    def __init__(self, stream: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., challenge: _Optional[_Union[Challenge, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., define_target: _Optional[_Union[DefineTarget, _Mapping]] = ..., invoke: _Optional[_Union[Invoke, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., response: _Optional[_Union[ResponseHead, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., stop_function: _Optional[_Union[StopFunction, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., enforcement_request: _Optional[_Union[EnforcementRequest, _Mapping]] = ..., enforcement_answer: _Optional[_Union[EnforcementAnswer, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., stream_head: _Optional[_Union[StreamHead, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "nonce", "executor", "client")
@@ -101,7 +103,7 @@ class DefineTarget(_message.Message):
     def __init__(self, number: _Optional[int] = ..., version: _Optional[bytes] = ...) -> None: ...
 
 class Invoke(_message.Message):
-    __slots__ = ("request_id", "target", "invoked_arn", "trace_id", "client_context", "cognito_identity", "want_log_tail", "trigger", "tags", "alias", "lease", "length", "payload")
+    __slots__ = ("request_id", "target", "invoked_arn", "trace_id", "client_context", "cognito_identity", "want_log_tail", "trigger", "tags", "alias", "lease", "length", "payload", "streaming")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +124,7 @@ class Invoke(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    STREAMING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     target: int
     invoked_arn: str
@@ -135,7 +138,8 @@ class Invoke(_message.Message):
     lease: LeaseMark
     length: int
     payload: bytes
-    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[int] = ..., invoked_arn: _Optional[str] = ..., trace_id: _Optional[str] = ..., client_context: _Optional[bytes] = ..., cognito_identity: _Optional[bytes] = ..., want_log_tail: _Optional[bool] = ..., trigger: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., alias: _Optional[str] = ..., lease: _Optional[_Union[LeaseMark, _Mapping]] = ..., length: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    streaming: bool
+    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[int] = ..., invoked_arn: _Optional[str] = ..., trace_id: _Optional[str] = ..., client_context: _Optional[bytes] = ..., cognito_identity: _Optional[bytes] = ..., want_log_tail: _Optional[bool] = ..., trigger: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., alias: _Optional[str] = ..., lease: _Optional[_Union[LeaseMark, _Mapping]] = ..., length: _Optional[int] = ..., payload: _Optional[bytes] = ..., streaming: _Optional[bool] = ...) -> None: ...
 
 class LeaseMark(_message.Message):
     __slots__ = ("id", "shard", "epoch", "holder", "bucket", "slots", "seconds")
@@ -166,6 +170,12 @@ class Chunk(_message.Message):
 class Accepted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class StreamHead(_message.Message):
+    __slots__ = ("content_type",)
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    content_type: str
+    def __init__(self, content_type: _Optional[str] = ...) -> None: ...
 
 class ResponseHead(_message.Message):
     __slots__ = ("function_error", "error_type", "content_type", "length", "payload")

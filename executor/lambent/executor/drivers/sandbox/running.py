@@ -3,6 +3,7 @@ method whether a start failed half way, the function ended, or the server stops.
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import time
@@ -55,7 +56,8 @@ class RunningSandbox:
         self._tasks = tasks
         self._release = release
         self._init = self._runtime = -1
-        self._killed = self._over_memory = False
+        self._killed = self._over_memory = self._was_frozen = False
+        self._ends = select.poll()
         self._disposing: asyncio.Task[None] | None = None
 
     # ---- while it is made -----------------------------------------------------------------------------
@@ -63,6 +65,7 @@ class RunningSandbox:
     def adopt(self, init: int, runtime: int) -> None:
         """Takes the pidfds of its PID 1 and of the runtime process."""
         self._init, self._runtime = init, runtime
+        self._ends.register(runtime, select.POLLIN)
 
     @property
     def adopted(self) -> bool:
@@ -86,10 +89,18 @@ class RunningSandbox:
     def freeze(self) -> None:
         if self.groups is not None and not self.exited.done():
             self.groups.freeze()
+            self._was_frozen = True
 
     def thaw(self) -> None:
         if self.groups is not None and not self.exited.done():
             self.groups.thaw()
+
+    def alive(self) -> bool:
+        if self.exited.done() or self._killed or self._ends.poll(0):
+            return False
+        # Version 1's freezer keeps what was killed in it from dying before the thaw.
+        was_frozen, self._was_frozen = self._was_frozen, False
+        return not (was_frozen and usage.is_dying(self.pid()))
 
     def initialised(self) -> None:
         if self.groups is not None and not self.exited.done():
