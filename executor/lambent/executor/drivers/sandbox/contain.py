@@ -44,6 +44,7 @@ def run(
     """Never returns: the process becomes the runtime, or reports and exits."""
     steps = Steps()
     try:
+        _reset_signals()
         begin(steps, request, channel, output)
         steps.at("file system")
         rootfs.complete(root, request)
@@ -74,7 +75,6 @@ def begin(steps: Steps, request: Mapping[str, Any], channel: socket.socket, outp
     steps.at("session")
     os.setsid()
     os.umask(0o022)
-    _reset_signals()
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(_OOM_SCORE)
     os.dup2(output, 1)
@@ -140,7 +140,7 @@ def become_zygote(
 
 
 def _reset_signals() -> None:
-    """Python ignores SIGPIPE, and an ignored signal stays ignored through exec."""
+    """Before exec: Python ignores SIGPIPE, and an ignored signal stays ignored through exec."""
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
