@@ -20,6 +20,7 @@ from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
+from lambent.executor.runtimes import entrypoint
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics, tracing
@@ -363,6 +364,7 @@ class Host:
         target = pool.target
         task, opt = await self._fetch(target)
         try:
+            command = entrypoint.resolve(command, task.path, opt.path if opt is not None else None)
             sandbox = await self._sandbox(
                 EnvironmentSpec(
                     id=environment_id,

@@ -15,7 +15,7 @@ from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, Sandbox
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host, HostConfig
 from lambent.executor.meter import Meter
-from lambent.executor.runtimes.python import RuntimeCommand
+from lambent.executor.runtimes.family import RuntimeCommand
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.kernel import metrics

@@ -17,11 +17,11 @@ import subprocess
 import sys
 import sysconfig
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lambent.executor.runtimes.folders import new_folder, put_file
 from lambent.executor.runtimes.interpreters import Interpreter
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
@@ -98,7 +98,7 @@ def prepare_own(root: Path, interpreter: Interpreter) -> RuntimeFolder:
     there = [folder for folder in find(root) if folder.fits(interpreter) and folder.packages == packages]
     if there:
         return there[0]
-    new = _new(root)
+    new = new_folder(root)
     try:
         for name, part in parts.items():
             _copy(name, part, new)
@@ -133,7 +133,7 @@ async def install(
 ) -> RuntimeFolder:
     """Fetches the newest client and boto3 that this interpreter can have, by pip. `on_line` gets pip's output.
     Raises ServiceException with the end of the output and advice."""
-    new = await asyncio.to_thread(_new, root)
+    new = await asyncio.to_thread(new_folder, root)
     try:
         command = [
             *await asyncio.to_thread(_pip, interpreter),
@@ -155,13 +155,6 @@ async def install(
 
 def _not_made(root: Path, failure: Exception) -> ServiceException:
     return ServiceException(f"The runtime folder could not be made in {root}: {failure}.")
-
-
-def _new(root: Path) -> Path:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = root / f".new-{uuid.uuid4().hex}"
-    new.mkdir(mode=0o755)
-    return new
 
 
 def _normal(name: str) -> str:
@@ -240,13 +233,7 @@ def _finish(
 
 
 def _put_launcher(folder: Path) -> None:
-    launcher, wanted = folder / LAUNCHER, _LAUNCHER_SOURCE.read_bytes()
-    if launcher.is_file() and launcher.read_bytes() == wanted:
-        return
-    aside = folder / f".{LAUNCHER}-{uuid.uuid4().hex}"
-    aside.write_bytes(wanted)
-    aside.chmod(0o644)
-    aside.rename(launcher)
+    put_file(folder / LAUNCHER, _LAUNCHER_SOURCE.read_bytes())
 
 
 def _compile(folder: Path, interpreter: Interpreter) -> None:
