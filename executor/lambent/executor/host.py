@@ -337,7 +337,7 @@ class Host:
         problem, _ = self._runtimes.problem(target.runtime)
         if problem is not None:
             raise InvalidRuntimeException(problem)
-        return self._runtimes.command(target.runtime, target.handler)
+        return self._runtimes.command(target.runtime, target.handler, target.memory_size)
 
     def _reserve(self, memory_mb: int) -> None:
         while self._reserved_mb + memory_mb > self._config.memory_mb:

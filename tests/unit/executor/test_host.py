@@ -58,7 +58,7 @@ class PlayedRuntimes:
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         return None, None
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand:
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand:
         return RuntimeCommand(("python",), (), Path("/nowhere"), {}, "python:3.11.0")
 
 

@@ -78,13 +78,14 @@ class Family(Protocol):
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         """(why it cannot run here and what to install, or None; a warning, or None)."""
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand | None:
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand | None:
         """How to start it, or None when it is not on this machine (any more)."""
 
     def info(self, runtime: str) -> RuntimeInfo: ...
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None) -> None:
-        """Fetches what can be fetched, from the network. Raises ServiceException with advice."""
+    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+        """Fetches what can be fetched, from the network. Without `build` nothing is compiled that can be done
+        without. Raises ServiceException with advice."""
 
 
 def install_line(runtime: str, state_dir: Path) -> str:

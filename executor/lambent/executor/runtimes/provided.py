@@ -39,7 +39,7 @@ class ProvidedFamily:
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         return None, None
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand:
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand:
         self._make_folder()
         python = self._python()
         sayer = (
@@ -74,5 +74,5 @@ class ProvidedFamily:
     def info(self, runtime: str) -> RuntimeInfo:
         return RuntimeInfo(runtime, True, runs_on=runtime, client="the function's own")
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None) -> None:
+    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
         raise ServiceException(f"There is nothing to install for {runtime}: a function brings its own runtime.")

@@ -99,7 +99,7 @@ class PythonFamily:
             )
         return None, None
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand | None:
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand | None:
         found = self._resolve(_minor(runtime))
         if found is None:
             return None
@@ -114,7 +114,7 @@ class PythonFamily:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
         return self._look().rejected
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None) -> None:
+    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
         """Makes the runtime folder of one Python version by pip; `on_line` gets pip's output."""
         wanted = _minor(runtime)
         able = [one for one in self._look().interpreters if one.minor == wanted]

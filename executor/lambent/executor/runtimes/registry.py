@@ -14,6 +14,7 @@ from pathlib import Path
 from lambent.executor.runtimes import names
 from lambent.executor.runtimes.family import Family, Match, OnLine, Place, RuntimeCommand, RuntimeInfo
 from lambent.executor.runtimes.interpreters import Rejected
+from lambent.executor.runtimes.nodejs import NodejsFamily
 from lambent.executor.runtimes.provided import ProvidedFamily
 from lambent.executor.runtimes.python_family import PythonFamily
 from lambent.kernel.errors import InvalidRuntimeException, ServiceException
@@ -30,7 +31,11 @@ class Runtimes:
     def __init__(self, state_dir: Path, match: Match = "exact", *, look_only: bool = False) -> None:
         self._place = place = Place(state_dir, match, look_only)
         self._python = PythonFamily(place)
-        self._families: tuple[Family, ...] = (self._python, ProvidedFamily(place, self._python.any_ready))
+        self._families: tuple[Family, ...] = (
+            self._python,
+            NodejsFamily(place),
+            ProvidedFamily(place, self._python.any_ready),
+        )
         self._by_name = {name: family for family in self._families for name in family.names}
         self._scanned: float | None = None
 
@@ -58,10 +63,11 @@ class Runtimes:
             return f"Lambent cannot run {runtime} yet: `lambent runtimes` lists what it can.", None
         return family.problem(runtime)
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand:
-        """How to start it. Raises InvalidRuntimeException when it is not on this machine (any more)."""
+    def command(self, runtime: str, handler: str, memory_mb: int = 128) -> RuntimeCommand:
+        """How to start it in an environment of so much memory. Raises InvalidRuntimeException when it is not on
+        this machine (any more)."""
         family = self._by_name.get(runtime)
-        command = family.command(runtime, handler) if family is not None else None
+        command = family.command(runtime, handler, memory_mb) if family is not None else None
         if command is None:
             raise InvalidRuntimeException(self.problem(runtime)[0])
         return command
@@ -77,15 +83,16 @@ class Runtimes:
         return self._python.rejected()
 
     async def install(
-        self, runtime: str, *, seconds: float = 900.0, on_line: OnLine | None = None
+        self, runtime: str, *, seconds: float = 900.0, on_line: OnLine | None = None, build: bool = True
     ) -> RuntimeInfo:
-        """Fetches what a runtime needs, from the network; `on_line` gets the output of pip and its like.
+        """Fetches what a runtime needs, from the network; `on_line` gets the output of pip and its like;
+        without `build` nothing is compiled that can be done without.
         Raises ServiceException with advice."""
         family = self._by_name.get(runtime)
         if names.refusal(runtime) is not None or family is None:
             raise ServiceException(self.problem(runtime)[0])
         await asyncio.to_thread(self.scan)
-        await family.install(runtime, seconds=seconds, on_line=on_line)
+        await family.install(runtime, seconds=seconds, on_line=on_line, build=build)
         await asyncio.to_thread(self.scan)
         return self._info(runtime)
 
