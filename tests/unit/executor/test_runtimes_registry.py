@@ -12,7 +12,7 @@ import pytest
 from support import require
 
 from lambent.executor.runtimes import interpreters as interpreters_module
-from lambent.executor.runtimes import names, nodes, packages, prefixes
+from lambent.executor.runtimes import jdks, names, nodes, packages, prefixes
 from lambent.executor.runtimes.code_check import CodeInspector
 from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected, probe
 from lambent.executor.runtimes.python import command
@@ -63,6 +63,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
     monkeypatch.setattr(interpreters_module.Interpreters, "scan", lambda self: machine.scan())
     monkeypatch.setattr(packages, "own_minor", lambda: 99)
+    monkeypatch.setattr(jdks, "scan", lambda: ([], []))
     monkeypatch.setattr(nodes.Nodes, "scan", lambda self: ([], []))
     return machine
 
@@ -132,7 +133,7 @@ def test_the_newest_folder_is_used_and_a_damaged_one_is_passed_over(machine: Mac
     assert Runtimes(machine.root).command("python3.12", "a.b").runtime_dir.name == "python3.12-4.2"
 
 
-@pytest.mark.parametrize("runtime", ["java8.al2", "dotnet8"])
+@pytest.mark.parametrize("runtime", ["dotnet8", "dotnet10"])
 def test_a_runtime_of_aws_that_is_not_built_yet_is_refused(machine: Machine, runtime: str) -> None:
     problem, _ = Runtimes(machine.root).problem(runtime)
     assert problem is not None

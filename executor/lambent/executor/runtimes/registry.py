@@ -14,6 +14,7 @@ from pathlib import Path
 from lambent.executor.runtimes import names
 from lambent.executor.runtimes.family import Family, Match, OnLine, Place, RuntimeCommand, RuntimeInfo
 from lambent.executor.runtimes.interpreters import Rejected
+from lambent.executor.runtimes.java import JavaFamily
 from lambent.executor.runtimes.nodejs import NodejsFamily
 from lambent.executor.runtimes.provided import ProvidedFamily
 from lambent.executor.runtimes.python_family import PythonFamily
@@ -34,6 +35,7 @@ class Runtimes:
         self._families: tuple[Family, ...] = (
             self._python,
             NodejsFamily(place),
+            JavaFamily(place),
             ProvidedFamily(place, self._python.any_ready),
         )
         self._by_name = {name: family for family in self._families for name in family.names}
