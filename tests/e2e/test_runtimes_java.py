@@ -186,10 +186,10 @@ def test_jars_of_the_function_and_of_layers_are_on_the_class_path(
 
 
 @pytest.mark.parametrize(
-    ("handler", "error_type"),
+    ("handler", "text"),
     [
-        ("example.Missing::run", "java.lang.ClassNotFoundException"),
-        ("example.App::none", "java.lang.Exception"),
+        ("example.Missing::run", "example.Missing"),
+        ("example.App::none", "No public method named none"),
     ],
 )
 def test_a_failing_init_says_why(java: Functions, classes: dict[str, bytes], handler: str, text: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support import require
 
 from lambent.executor.runtimes import interpreters as interpreters_module
-from lambent.executor.runtimes import jdks, names, nodes, packages, prefixes
+from lambent.executor.runtimes import jdks, names, nodes, packages, prefixes, ruby
 from lambent.executor.runtimes.code_check import CodeInspector
 from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected, probe
 from lambent.executor.runtimes.python import command
@@ -64,6 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(interpreters_module.Interpreters, "scan", lambda self: machine.scan())
     monkeypatch.setattr(packages, "own_minor", lambda: 99)
     monkeypatch.setattr(jdks, "scan", lambda: ([], []))
+    monkeypatch.setattr(ruby, "_candidates", lambda: iter(()))
     monkeypatch.setattr(nodes.Nodes, "scan", lambda self: ([], []))
     return machine
 

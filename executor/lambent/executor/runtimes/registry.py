@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lambent.executor.runtimes import names
+from lambent.executor.runtimes.dotnet import DotnetFamily
 from lambent.executor.runtimes.family import Family, Match, OnLine, Place, RuntimeCommand, RuntimeInfo
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.java import JavaFamily
 from lambent.executor.runtimes.nodejs import NodejsFamily
 from lambent.executor.runtimes.provided import ProvidedFamily
 from lambent.executor.runtimes.python_family import PythonFamily
+from lambent.executor.runtimes.ruby import RubyFamily
 from lambent.kernel.errors import InvalidRuntimeException, ServiceException
 
 __all__ = ["RuntimeCommand", "RuntimeInfo", "Runtimes"]
@@ -36,6 +38,8 @@ class Runtimes:
             self._python,
             NodejsFamily(place),
             JavaFamily(place),
+            RubyFamily(place),
+            DotnetFamily(place),
             ProvidedFamily(place, self._python.any_ready),
         )
         self._by_name = {name: family for family in self._families for name in family.names}
@@ -60,10 +64,7 @@ class Runtimes:
         refused = names.refusal(runtime)
         if refused is not None:
             return refused, None
-        family = self._by_name.get(runtime)
-        if family is None:
-            return f"Lambent cannot run {runtime} yet: `lambent runtimes` lists what it can.", None
-        return family.problem(runtime)
+        return self._by_name[runtime].problem(runtime)
 
     def command(self, runtime: str, handler: str, memory_mb: int = 128) -> RuntimeCommand:
         """How to start it in an environment of so much memory. Raises InvalidRuntimeException when it is not on
@@ -78,7 +79,7 @@ class Runtimes:
         """Every runtime that AWS takes functions of. Looks at the machine if that was not done lately."""
         if self._scanned is None or time.monotonic() - self._scanned >= _LISTING_SECONDS:
             self.scan()
-        return [self._info(runtime) for runtime in names.CURRENT]
+        return [self._by_name[runtime].info(runtime) for runtime in names.CURRENT]
 
     def rejected(self) -> Sequence[Rejected]:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
@@ -96,10 +97,4 @@ class Runtimes:
         await asyncio.to_thread(self.scan)
         await family.install(runtime, seconds=seconds, on_line=on_line, build=build)
         await asyncio.to_thread(self.scan)
-        return self._info(runtime)
-
-    def _info(self, runtime: str) -> RuntimeInfo:
-        family = self._by_name.get(runtime)
-        if family is None:
-            return RuntimeInfo(runtime, False, problem=self.problem(runtime)[0])
-        return family.info(runtime)
+        return self._by_name[runtime].info(runtime)
