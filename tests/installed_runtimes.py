@@ -1,14 +1,18 @@
-"""Runtimes that tests fetch once: they are kept in pytest's cache folder and lie in the data folder of each
-server that a test starts with them."""
+"""Runtimes that tests fetch once, and functions that they compile once: both are kept in pytest's cache folder.
+Runtimes lie in the data folder of each server that a test starts with them."""
 
 import asyncio
 import fcntl
-from collections.abc import Iterator
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from running import Server
-from support import require
+from support import TESTS, require
 
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import ServiceException
@@ -41,3 +45,28 @@ def server_with(data_dir: Path, folder: Path) -> Iterator[Server]:
     server = Server(data_dir, "--no-s3").start()
     yield server
     assert server.stop() == 0, server.output()
+
+
+def compiled(cache: Path, language: str, command: Sequence[str], made: str) -> bytes:
+    """The file `made` (a path in the folder) that `command` makes of `functions/LANGUAGE`."""
+    source = TESTS / "functions" / language
+    digest = hashlib.sha256()
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    folder = cache / f"{language}-{digest.hexdigest()[:12]}"
+    with open(cache / f"{language}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / made).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(source, folder)
+            ran = subprocess.run(
+                command,
+                cwd=folder,
+                env={**os.environ, "CGO_ENABLED": "0"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ran.returncode == 0, f"{command} in {folder}:\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}"
+        return (folder / made).read_bytes()
