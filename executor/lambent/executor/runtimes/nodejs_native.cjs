@@ -1,38 +1,76 @@
 // What the runtime client asks of its native addon, in plain JavaScript, for machines without a C++ compiler:
 // next() -> {bodyJson, headers}, done(id, json) and error(id, json, xray), which return at once. The post is on
 // its way then; the next call waits for it, and an exit sends it again from a process that may block.
+//
+// One connection, one request at a time, on a bare socket: node:http takes several times the processor time, which
+// a function of 128 MB has little of. The server is Lambent's Runtime API, whose answers have a Content-Length.
 
 'use strict';
 
-const http = require('node:http');
-const { spawnSync } = require('node:child_process');
+const net = require('node:net');
 
-const [hostname, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
-const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const address = process.env.AWS_LAMBDA_RUNTIME_API;
+const [host, port] = address.split(':');
 const api = '/2018-06-01/runtime/invocation/';
-let underWay; // the post that nobody has answered yet
+const NOTHING = Buffer.alloc(0);
+let socket;
+let received = NOTHING;
+let waiting; // {resolve, reject} of the request under way
+let underWay; // the post that nobody has answered yet, as text
 let answered = Promise.resolve();
 
-function request(method, path, headers, body) {
+function connect() {
+  socket = net.connect({ host, port: Number(port), noDelay: true });
+  socket.on('data', (chunk) => {
+    received = received.length ? Buffer.concat([received, chunk]) : chunk;
+    const answer = parse();
+    if (answer) settle('resolve', answer);
+  });
+  socket.on('error', (error) => settle('reject', error));
+  socket.on('close', () => {
+    socket = undefined;
+    settle('reject', new Error('the Runtime API closed the connection'));
+  });
+}
+
+function settle(how, value) {
+  const asked = waiting;
+  waiting = undefined;
+  socket?.unref(); // between requests it keeps no event loop alive, as "beforeExit" needs it
+  asked?.[how](value);
+}
+
+function parse() {
+  const end = received.indexOf('\r\n\r\n');
+  if (end < 0) return undefined;
+  const [first, ...lines] = received.latin1Slice(0, end).split('\r\n');
+  const headers = {};
+  for (const line of lines) {
+    const colon = line.indexOf(':');
+    headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
+  }
+  const until = end + 4 + Number(headers['content-length'] ?? 0);
+  if (received.length < until) return undefined;
+  const body = received.utf8Slice(end + 4, until);
+  received = received.length > until ? received.subarray(until) : NOTHING;
+  return { status: Number(first.split(' ')[1]), headers, body };
+}
+
+function request(text) {
+  if (!socket) connect();
+  socket.ref();
   return new Promise((resolve, reject) => {
-    const asked = http.request({ hostname, port, path, method, headers, agent }, (answer) => {
-      const chunks = [];
-      answer.on('data', (chunk) => chunks.push(chunk));
-      answer.on('error', reject);
-      answer.on('end', () => {
-        resolve({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(chunks).toString() });
-      });
-    });
-    asked.on('error', reject);
-    asked.end(body);
+    waiting = { resolve, reject };
+    socket.write(text);
   });
 }
 
 function post(path, json, headers) {
-  const body = Buffer.from(json);
-  const sent = { path, json, headers: { ...headers, 'Content-Type': 'application/json', 'Content-Length': body.length } };
+  const sent =
+    `POST ${path} HTTP/1.1\r\nHost: ${address}\r\nContent-Type: application/json\r\n` +
+    `Content-Length: ${Buffer.byteLength(json)}\r\n${headers}\r\n${json}`;
   underWay = sent;
-  answered = request('POST', path, sent.headers, body).then((answer) => {
+  answered = request(sent).then((answer) => {
     underWay = undefined;
     if (answer.status >= 300) {
       const what = path.endsWith('/error') ? 'failure' : 'success';
@@ -46,32 +84,30 @@ function post(path, json, headers) {
 
 // In a process of its own, because this one is ending and runs no more callbacks.
 const AGAIN = `
-const { path, json, headers } = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));
-const [hostname, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
-require('node:http').request({ hostname, port, path, method: 'POST', headers }).end(json);
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
+const socket = require('node:net').connect({ host, port }, () => socket.write(require('node:fs').readFileSync(0)));
+socket.on('data', () => socket.destroy());
 `;
 process.on('exit', () => {
-  if (underWay) spawnSync(process.execPath, ['-e', AGAIN], { input: JSON.stringify(underWay), stdio: 'pipe' });
+  if (underWay) require('node:child_process').spawnSync(process.execPath, ['-e', AGAIN], { input: underWay });
 });
+
+function header(name, value) {
+  return typeof value === 'string' && /^[\x20-\x7e]{1,65000}$/.test(value) ? `${name}: ${value}\r\n` : '';
+}
 
 module.exports = {
   async next() {
     await answered;
-    const event = await request('GET', `${api}next`, {});
+    const event = await request(`GET ${api}next HTTP/1.1\r\nHost: ${address}\r\n\r\n`);
+    if (event.status !== 200) throw new Error(`Failed to get next invocation, error ${event.status}`);
     return { bodyJson: event.body, headers: event.headers };
   },
   done(id, json) {
-    post(`${api}${id}/response`, json, {});
+    post(`${api}${id}/response`, json, '');
   },
   error(id, json, xray) {
-    const headers = {};
-    const type = JSON.parse(json).errorType;
-    if (typeof type === 'string' && /^[\x20-\x7e]+$/.test(type)) {
-      headers['Lambda-Runtime-Function-Error-Type'] = type;
-    }
-    if (xray && xray.length < 65536 && /^[\x20-\x7e]+$/.test(xray)) {
-      headers['Lambda-Runtime-Function-XRay-Error-Cause'] = xray;
-    }
-    post(`${api}${id}/error`, json, headers);
+    const type = header('Lambda-Runtime-Function-Error-Type', JSON.parse(json).errorType);
+    post(`${api}${id}/error`, json, type + header('Lambda-Runtime-Function-XRay-Error-Cause', xray));
   },
 };
