@@ -1,14 +1,17 @@
-"""What tests of drivers share: environments whose runtime is a few lines of Python, and their output
-awaited."""
+"""What tests of drivers share: environments whose runtime is a few lines of Python, started or forked, and
+their output awaited."""
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from lambent.executor.drivers.base import EnvironmentSpec, Exit, Sandbox
+from lambent.executor.drivers.sandbox.driver import SandboxDriver
+from lambent.executor.runtimes import python
 
 Spec = Callable[..., EnvironmentSpec]
 
@@ -35,6 +38,49 @@ def spec_maker(folder: Path) -> Spec:
         return replace(base, **{"argv": (str(Path(sys.executable).resolve()), "-S", "-c", code), **changes})  # type: ignore[arg-type]
 
     return make
+
+
+# In the place of the runtime client: `main` runs the code of the start, whose variables it takes away.
+_CLIENT = """
+import os, sys
+def main(argv):
+    code = os.environ["CODE"]
+    for name in ("CODE", "_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "PYTHONPATH"):
+        del os.environ[name]
+    exec(compile(code, "code", "exec"), sys.modules["__main__"].__dict__)
+"""
+
+
+def fork_maker(folder: Path) -> Spec:
+    """As `spec_maker`, of starts that can be forked."""
+    plain = spec_maker(folder)
+    runtime = folder / "runtime"
+    (runtime / "awslambdaric").mkdir(exist_ok=True)
+    (runtime / "awslambdaric/__init__.py").touch()
+    (runtime / "awslambdaric/__main__.py").write_text(_CLIENT)
+    shutil.copy(python.__file__.replace("python.py", "python_bootstrap.py"), runtime / "bootstrap.py")
+
+    def make(code: str, **changes: object) -> EnvironmentSpec:
+        spec = plain(code, **{"ephemeral_mb": 512, **changes})
+        own = {
+            "CODE": code,
+            "_HANDLER": "",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        }
+        argv = spec.argv if "argv" in changes else (spec.argv[0], "-S", "/var/runtime/bootstrap.py")
+        return replace(spec, argv=argv, env={**spec.env, **own}, fork_env={})
+
+    return make
+
+
+async def until_parked(driver: SandboxDriver, spec: Spec, count: int = 1) -> None:
+    """Asks for a start, and waits until so many slots are parked for the next ones."""
+    first = await driver.start(spec("pass", id="first"))
+    await first.dispose()
+    async with asyncio.timeout(20):
+        while driver.parked < count:
+            await asyncio.sleep(0.01)
 
 
 async def read_line(sandbox: Sandbox) -> str:

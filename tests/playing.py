@@ -26,6 +26,7 @@ TARGET = FunctionVersion(
 class FakeSandbox:
     def __init__(self) -> None:
         self.id = "e1"
+        self.start = "plain"
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.port: int = self.listener.getsockname()[1]
@@ -34,6 +35,7 @@ class FakeSandbox:
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.frozen = asyncio.Event()
         self.thaws = 0
+        self.lives = True
         self.disposed = False
         self.throttled = False
         self.peak = 40 << 20
@@ -45,6 +47,9 @@ class FakeSandbox:
     def thaw(self) -> None:
         self.frozen.clear()
         self.thaws += 1
+
+    def alive(self) -> bool:
+        return self.lives and not self.exited.done()
 
     def initialised(self) -> None:
         self.throttled = True

@@ -4,7 +4,9 @@ descriptors, processes, mounts, control groups, network links, loop devices, unf
 import hashlib
 import json
 import os
+import re
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from running import Functions, Server
 
+PARKED = 2  # slots of the server that is looked at: so many at rest, whatever there was to start
 _SECONDS = 15.0
 _LISTEN = "0A"
 _CONNECTED = "03"
@@ -21,7 +24,9 @@ _UNFINISHED = ("trees/partial", "blobs/aside", "executor/roots", "executor/empty
 
 @dataclass(frozen=True)
 class Residue:
-    """One look at a server. Everything is a set of names but the descriptors, which are counted by kind."""
+    """One look at a server: names of things, whose first word is their kind, and descriptors, which are
+    counted by kind. Of things there may be other ones of a kind than before, since slots that are parked
+    replace each other, but no more."""
 
     descriptors: Counter[str]
     things: frozenset[str]
@@ -43,9 +48,36 @@ class Residue:
     def beyond(self, before: "Residue") -> list[str]:
         """What is here and was not before."""
         more = self.descriptors - before.descriptors
-        return sorted(self.things - before.things) + [
+        kinds = _kinds(self.things) - _kinds(before.things)
+        return sorted(name for name in self.things - before.things if _kind(name) in kinds) + [
             f"{count} more open {kind}" for kind, count in more.items()
         ]
+
+
+def _kind(name: str) -> str:
+    """A group's is the one that it is in."""
+    return name.rpartition("/")[0] if name.startswith("cgroup ") else name.partition(" ")[0]
+
+
+def _kinds(things: frozenset[str]) -> Counter[str]:
+    return Counter(map(_kind, things))
+
+
+def slots_are_parked(server: Server, functions: Functions, count: int) -> None:
+    """Waits until the server, which parks at most so many, has that many; after a long silence it has none,
+    and a start has it make them again."""
+    until = time.monotonic() + _SECONDS
+    while (parked := _parked(server)) != count:
+        if parked == 0:
+            functions.run("def handler(event, context): pass")
+        assert time.monotonic() < until, f"{parked} of {count} slots are parked"
+        time.sleep(0.2)
+
+
+def _parked(server: Server) -> int:
+    with urllib.request.urlopen(f"{server.url}/metrics") as page:
+        found = re.search(r'^lambent_environments\{state="parked"\} (\d+)', page.read().decode(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def settle(server: Server) -> None:
@@ -68,6 +100,7 @@ def nothing_left(server: Server, functions: Functions) -> Iterator[None]:
     Waiting is polling, since the kernel tells nobody when the last of a namespace is gone.
     """
     known = names(functions)
+    slots_are_parked(server, functions, PARKED)
     before = Residue.of(server)
     logged = len(server.output())
     yield
@@ -148,7 +181,9 @@ def _open(pid: int, *, but: set[str]) -> Counter[str]:
             continue  # closed meanwhile
         if target in but:
             continue
-        kinds[target if target.startswith("/") else target.split("[")[0]] += 1
+        # A file without a name has a number, which says nothing.
+        named = re.sub(r"#\d+ \(deleted\)$", "# (deleted)", target)
+        kinds[named if named.startswith("/") else named.split("[")[0]] += 1
     return kinds
 
 

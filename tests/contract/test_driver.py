@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from driver_support import Spec, ended, read_line, spec_maker
+from driver_support import Spec, ended, fork_maker, read_line, spec_maker, until_parked
 from support import require
 
 from lambent.executor.drivers.base import Driver, DriverConfig, Exit
@@ -16,18 +17,40 @@ from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.kernel.errors import ServiceException
 
 
-@pytest.fixture(params=["sandbox", "plain"])
-async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
-    config = DriverConfig(tmp_path / "state", f"contract-{os.getpid()}", 1_600_000, 64)
-    made: Driver = SandboxDriver(config, None) if request.param == "sandbox" else PlainDriver(config)
+@pytest.fixture(params=["sandbox", "forked", "plain"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """`forked`: the sandbox driver, where every start is a slot or a fork of a zygote."""
+    made: str = request.param
+    return made
+
+
+@pytest.fixture
+async def driver(kind: str, spec: Spec, tmp_path: Path) -> AsyncIterator[Driver]:
+    slots = 4 if kind == "forked" else 0
+    config = DriverConfig(tmp_path / "state", f"contract-{os.getpid()}", 1_600_000, 64, parked_slots=slots)
+    if kind == "plain":
+        plain = PlainDriver(config)
+        await plain.open()
+        yield plain
+        await plain.close()
+        return
+    made = SandboxDriver(config, None)
     await made.open()
+    if slots:
+        await until_parked(made, spec)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    return spec_maker(tmp_path)
+def spec(kind: str, tmp_path: Path) -> Spec:
+    return fork_maker(tmp_path) if kind == "forked" else spec_maker(tmp_path)
+
+
+async def test_it_says_how_it_was_started(driver: Driver, spec: Spec, kind: str) -> None:
+    sandbox = await driver.start(spec("pass"))
+    assert sandbox.start == {"forked": "parked"}.get(kind, "plain")
+    await sandbox.dispose()
 
 
 async def test_the_exit_code_is_reported(driver: Driver, spec: Spec) -> None:
@@ -136,6 +159,28 @@ async def test_a_frozen_environment_stands_still_and_goes_on_when_thawed(driver:
     sandbox.freeze()
     sandbox.kill()
     assert await ended(sandbox) == Exit(signal=signal.SIGKILL)
+    await sandbox.dispose()
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["idle", "frozen"])
+async def test_a_process_that_dies_is_known_to_before_its_exit_is_told(
+    driver: Driver, spec: Spec, frozen: bool
+) -> None:
+    sandbox = await driver.start(spec("import time; time.sleep(60)"))
+    assert sandbox.alive()
+    if frozen:
+        sandbox.freeze()
+    sandbox.signal(signal.SIGKILL)
+    if frozen:
+        sandbox.thaw()
+    # The loop has no turn here, so `exited` cannot have been told.
+    at_once = frozen and isinstance(driver, SandboxDriver)  # what is pending counts there
+    until = time.monotonic() + (0 if at_once else 10)
+    while sandbox.alive():
+        assert time.monotonic() < until
+    assert not sandbox.exited.done()
+    await ended(sandbox)
+    assert not sandbox.alive()
     await sandbox.dispose()
 
 

@@ -17,7 +17,14 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
 )
-from lambent.kernel.models import EventInvokeConfig, Function, ProvisionedConfig, RecursiveLoop
+from lambent.kernel.models import (
+    Cors,
+    EventInvokeConfig,
+    Function,
+    FunctionUrl,
+    ProvisionedConfig,
+    RecursiveLoop,
+)
 from lambent.kernel.store.memory import MemoryStore
 from lambent.kernel.store.redis import RedisStore
 
@@ -329,6 +336,34 @@ async def test_provisioned_allocations_are_kept_by_qualifier_and_go_with_it(stor
     assert (await found(store)).provisioned == {}
     with pytest.raises(ResourceNotFoundException):
         await store.set_provisioned("gone", "live", one)
+
+
+async def test_urls_are_kept_by_qualifier_found_by_id_and_go_with_it(store: AnyStore) -> None:
+    await published(store)
+    one = FunctionUrl("a" * 32, 1.5, 2.5, "RESPONSE_STREAM", Cors(allow_origins=("*",), max_age=5))
+    two = FunctionUrl("b" * 32, 1.5, 1.5)
+    await store.set_url("f", "$LATEST", one)
+    await store.set_url("f", "live", two)
+    assert (await found(store)).urls == {"$LATEST": one, "live": two}
+    assert await store.url(one.id) == ("f", "$LATEST")
+    assert await store.url(two.id) == ("f", "live")
+    assert await store.url("c" * 32) is None
+    changed = dataclasses.replace(one, modified=9.0, cors=None)
+    await store.set_url("f", "$LATEST", changed)
+    assert (await found(store)).urls["$LATEST"] == changed
+    await store.delete_alias("f", "live")
+    assert (await found(store)).urls == {"$LATEST": changed}
+    assert await store.url(two.id) is None
+    await store.set_url("f", "$LATEST", None)
+    await store.set_url("f", "$LATEST", None)
+    assert (await found(store)).urls == {}
+    assert await store.url(one.id) is None
+    await store.set_url("f", "$LATEST", one)
+    await store.delete("f")
+    assert await store.url(one.id) is None
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_url("f", "$LATEST", one)
+    assert await store.url(one.id) is None
 
 
 async def test_changes_of_one_configuration_at_once_lose_none(store: AnyStore) -> None:

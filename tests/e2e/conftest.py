@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from collector import Collector
-from residue import nothing_left, settle
+from residue import PARKED, nothing_left, settle
 from running import Functions, Server
 from traces import left_behind
 
@@ -17,7 +17,8 @@ from lambent.client import Client
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`lambent up --no-s3`."""
-    made = Server(tmp_path_factory.mktemp("lambent") / "data", "--no-s3").start()
+    few = {"LAMBENT_PARKED_SLOTS": str(PARKED)}
+    made = Server(tmp_path_factory.mktemp("lambent") / "data", "--no-s3", environment=few).start()
     yield made
     code = made.stop()
     assert code == 0, made.output()

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from commands import Command
@@ -226,6 +229,56 @@ BACKEND = '''
             wheel.writestr(f"{info}/RECORD", "")
         return name
     '''
+
+
+class TestWatch:
+    def test_a_change_is_deployed_and_one_that_is_broken_is_told(
+        self, lambent: Command, functions: Functions, tmp_path: Path, name: str
+    ) -> None:
+        code = folder(tmp_path, {"app.py": "def handler(event, context):\n    return 'one'\n"})
+        with (
+            lambent.popen("deploy", str(code), "--name", name, "--watch", stdin=subprocess.DEVNULL) as process,
+            _ended_after(process, 60),
+        ):
+            assert process.stdout is not None and process.stderr is not None
+            _read_until(process.stdout, "Watching ")
+            assert functions.invoke(name).result == "one"
+            (code / "app.py").write_text("def handler(event, context):\n    return 'two'\n")
+            (code / "more.txt").write_text("more")
+            _read_until(process.stdout, "Updated ")
+            assert functions.invoke(name).result == "two"
+            (code / "link").symlink_to("nowhere")
+            assert "nowhere, which is not there" in _read_until(process.stderr, "error: ")
+            (code / "link").unlink()
+            _read_until(process.stdout, "Updated ")
+            (code / "app.py").write_text("def handler(event, context):\n    return 'three'\n")
+            _read_until(process.stdout, "Updated ")
+            assert functions.invoke(name).result == "three"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        assert (process.returncode, err) == (130, "")
+        functions.aws.delete_function(FunctionName=name)
+
+
+@contextmanager
+def _ended_after(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    """So that a test that reads what never comes fails."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            process.kill()
+
+
+def _read_until(stream: IO[str], start: str) -> str:
+    """The line that starts so; fails at the stream's end."""
+    for line in stream:
+        if line.startswith(start):
+            return line
+    raise AssertionError(f"no line {start!r}")
 
 
 class TestInvoke:

@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from prometheus import ROOT, Prometheus, tool
 from running import Functions, Server, request
+from streamers import streamer
 from support import free_port, require
 from traces import left_behind, until
 
@@ -57,6 +58,7 @@ class World:
         self.main = make(CODE, name="main")
         make("raise RuntimeError('no init')\n", name="broken")
         make(CODE, name="kept")
+        make(streamer("def respond(event):\n    yield 'a'\n"), name="streams")
         make(CODE, name="sent", DeadLetterConfig={"TargetArn": target})
         aws = self._functions.aws
         aws.put_function_event_invoke_config(
@@ -96,6 +98,8 @@ class World:
         assert self._functions.invoke("main", {"sleep": 0.01}).error is None
         assert self._functions.invoke("main", {"fail": True}).error == "Unhandled"
         assert self._functions.invoke("broken").error == "Unhandled"
+        streamed = aws.invoke_with_response_stream(FunctionName="streams")["EventStream"]
+        assert [event for event in streamed if "InvokeComplete" in event] == [{"InvokeComplete": {}}]
         aws.put_function_concurrency(FunctionName="main", ReservedConcurrentExecutions=0)
         with pytest.raises(ClientError, match="TooManyRequests"):
             self._functions.invoke("main")

@@ -45,6 +45,7 @@ def say(text: str, *, style: str | None = None, to: Console = out) -> None:
     """Prints text as it is: brackets in it are no markup, and a terminal breaks long lines itself, so that URLs
     and ARNs can be copied whole."""
     to.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    to.file.flush()  # a pipe has it now too, from a command that stays
 
 
 def show(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 from lambent.cli.aws import Lambda
 from lambent.cli.client import Failed, call
 from lambent.cli.handlers import handler_for
-from lambent.cli.package import package, this_python
+from lambent.cli.package import Requirements, package, this_python
 from lambent.cli.publish import publish
 
-_WAITS = {"Delay": 1, "MaxAttempts": 120}
+_WAITS = {"Delay": 0.1, "MaxAttempts": 1200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,13 @@ class Deployed:
     version: str | None = None
 
 
-def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None]) -> Deployed:
+def deploy(
+    asked: Asked,
+    endpoint: str | None,
+    *,
+    progress: Callable[[str], None],
+    dependencies: Requirements | None = None,
+) -> Deployed:
     """Packages, creates or updates, and waits until it is done. Raises Failed."""
     progress("Looking at the code...")
     folder = asked.folder.resolve()
@@ -60,7 +66,7 @@ def deploy(asked: Asked, endpoint: str | None, *, progress: Callable[[str], None
     runtime = asked.runtime or stored.get("Runtime") or this_python()
     python = python_for(runtime, call(aws.endpoint, "GET", "/_lambent/runtimes")["runtimes"])
     progress("Packaging...")
-    packed = package(folder, python)
+    packed = package(folder, python, dependencies)
     progress(f"Sending {len(packed.data) / 1024:.0f} KB to {aws.endpoint}...")
     wanted = {"Handler": handler, "Runtime": runtime, **asked.configuration}
     changed = {member: value for member, value in wanted.items() if stored.get(member) != value}
@@ -89,6 +95,18 @@ def python_for(runtime: str, runtimes: Sequence[Mapping[str, Any]]) -> str:
     if not found["available"]:
         raise Failed(str(found["problem"]))
     return str(found["runs_on"])
+
+
+def url_of(target: str, alias: str | None, endpoint: str | None) -> str:
+    """The function's URL, or its alias's; made if there is none. Raises Failed."""
+    aws = Lambda(endpoint)
+    named = {"FunctionName": target.partition(":")[0], **({"Qualifier": alias} if alias else {})}
+    with aws.errors():
+        try:
+            made = aws.client.create_function_url_config(**named, AuthType="NONE")
+        except aws.client.exceptions.ResourceConflictException:
+            made = aws.client.get_function_url_config(**named)
+    return str(made["FunctionUrl"])
 
 
 def _create(aws: Lambda, name: str, code: bytes, configuration: Mapping[str, Any], warnings: list[str]) -> None:

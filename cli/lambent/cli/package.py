@@ -35,21 +35,52 @@ class Package:
     left_out: Sequence[str]
 
 
-def package(folder: Path, python: str) -> Package:
-    """Zips a folder; its requirements are those for `python`, as python3.11. Raises Failed."""
+class Requirements:
+    """What requirements.txt names, installed in a folder of our own that lives as long as this; installed anew
+    only when the file or the Python is another one."""
+
+    def __init__(self) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="lambent-deploy-")
+        self._installed: tuple[bytes, str] | None = None
+        self._count = 0
+
+    def __enter__(self) -> "Requirements":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
+
+    def installed(self, requirements: Path, python: str) -> Path:
+        """The folder. Raises Failed."""
+        wanted = _bytes(requirements), python
+        if wanted != self._installed:
+            self._installed = None
+            self._count += 1
+            _install(requirements, self._folder(), python)
+            self._installed = wanted
+        return self._folder()
+
+    def _folder(self) -> Path:
+        return Path(self._scratch.name) / str(self._count)
+
+
+def package(folder: Path, python: str, dependencies: Requirements | None = None) -> Package:
+    """Zips a folder; its requirements are those for `python`, as python3.11. `dependencies`: what was installed
+    for it before, if anything. Raises Failed."""
+    if dependencies is None:
+        with Requirements() as own:
+            return package(folder, python, own)
     left_out: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="lambent-deploy-") as scratch:
-        entries: dict[str, Path] = {}
-        requirements = folder / "requirements.txt"
-        if requirements.is_file() and _bytes(requirements).strip():
-            _install(requirements, Path(scratch), python)
-            entries |= _entries(Path(scratch), skip=frozenset(), left_out=[])
-        # Second: a person's own file over a dependency's.
-        entries |= _entries(folder, skip=_LEFT_OUT, left_out=left_out)
-        if not entries:
-            raise Failed(f"{folder} has no files to deploy.")
-        _check_size(folder, entries)
-        data = _zip(entries)
+    entries: dict[str, Path] = {}
+    requirements = folder / "requirements.txt"
+    if requirements.is_file() and _bytes(requirements).strip():
+        entries |= _entries(dependencies.installed(requirements, python), skip=frozenset(), left_out=[])
+    # Second: a person's own file over a dependency's.
+    entries |= _entries(folder, skip=_LEFT_OUT, left_out=left_out)
+    if not entries:
+        raise Failed(f"{folder} has no files to deploy.")
+    _check_size(folder, entries)
+    data = _zip(entries)
     if len(data) > _MAX_ZIP:
         raise Failed(
             f"the package is {len(data) / 2**20:.0f} MB; a direct upload may have 50. Put large dependencies "
@@ -71,6 +102,11 @@ def _install(requirements: Path, target: Path, python: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         raise Failed(f"requirements.txt could not be installed for {python}:\n{done.stderr.strip()}")
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """The person's own files that a package of the folder has. Raises Failed."""
+    return _files(folder, folder, (), skip=_LEFT_OUT, left_out=[])
 
 
 def _entries(root: Path, *, skip: frozenset[str], left_out: list[str]) -> dict[str, Path]:

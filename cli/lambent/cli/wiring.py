@@ -101,7 +101,14 @@ def make_driver(
     settings: Settings, state_dir: Path, *, instance: str, reachable: Sequence[Reachable]
 ) -> Driver:
     """The driver that `LAMBENT_ISOLATION` asks for."""
-    config = DriverConfig(state_dir, instance, settings.uid_base, settings.uid_count, tuple(reachable))
+    config = DriverConfig(
+        state_dir,
+        instance,
+        settings.uid_base,
+        settings.uid_count,
+        tuple(reachable),
+        parked_slots=settings.parked_slots,
+    )
     if settings.isolation == "none":
         from lambent.executor.drivers.plain import PlainDriver
 

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from lambent.executor import limits, log_lines, responses
+from lambent.executor import limits, responses
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.execution import Execution
+from lambent.executor.function_log import FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.output import Output
 from lambent.executor.runtime_api import (
@@ -29,7 +30,7 @@ from lambent.kernel import metrics
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
-from lambent.kernel.ports import Clock, LogStore
+from lambent.kernel.ports import Clock
 from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.tasks import Tasks
 
@@ -93,12 +94,10 @@ class Environment:
         launch: Callable[[], Awaitable[Sandbox]],
         owner: Owner,
         clock: Clock,
-        logs: LogStore,
+        log: FunctionLog,
         tasks: Tasks,
         meter: Meter,
         tags: Mapping[str, str],
-        stream: str,
-        init_line: str,
         freeze_after: float,
     ) -> None:
         self.id = environment_id
@@ -112,12 +111,10 @@ class Environment:
         self._launch = launch
         self._owner = owner
         self._clock = clock
-        self._logs = logs
+        self.log = log
         self._tasks = tasks
         self._meter = meter
         self._tags = tags
-        self._stream = stream
-        self._init_line = init_line
         self._freeze_after = freeze_after
         self._loop = asyncio.get_running_loop()
         self._sandbox: Sandbox | None = None
@@ -141,7 +138,7 @@ class Environment:
     async def start(self) -> None:
         """The init phase. Afterwards the environment is idle, or its init has failed and runs once more inside
         the first invocation. Raises LambdaError when the platform could not start it; it is dead then."""
-        self._line(self._init_line)
+        self.log.init_started("init")
         try:
             took = await self._init(self.init_seconds)
         except _InitFailed as failure:
@@ -163,6 +160,7 @@ class Environment:
             await self._drop_sandbox()
             raise
         self._init_ms = took * 1000
+        self.log.init_ended(self._init_ms, phase="init")
         self._become_idle()
 
     async def _init(self, seconds: float) -> float:
@@ -175,7 +173,7 @@ class Environment:
             if self._cut:
                 sandbox.kill()
             begun = self._init_begun = self._clock.monotonic()
-            self._output = Output(sandbox.output, self._line)
+            self._output = Output(sandbox.output, self.log.output)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
             self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
             timer = self._loop.call_later(seconds + _EARLY_SECONDS, self._init_timed_out, seconds)
@@ -211,7 +209,7 @@ class Environment:
     def _log_init_failure(self, failure: _InitFailed, *, phase: str) -> None:
         ms = (self._clock.monotonic() - self._init_begun) * 1000
         error_type = failure.response.error_type if failure.status == "error" else None
-        self._line(log_lines.init_report(ms, phase=phase, status=failure.status, error_type=error_type))
+        self.log.init_ended(ms, phase=phase, status=failure.status, error_type=error_type)
 
     @property
     def starting(self) -> bool:
@@ -224,9 +222,28 @@ class Environment:
 
     # ---- an invocation --------------------------------------------------------------------------------
 
+    def wake(self) -> bool:
+        """Before `begin`: whether an idle environment still lives. One that died since it was used is found
+        here at the latest, before an event is lost in it."""
+        if self.state is EnvironmentState.INIT_FAILED:
+            return True
+        try:
+            self._thaw()
+            alive = self._sandbox is not None and self._sandbox.alive()
+        except OSError as failure:
+            _log.warning("An idle environment cannot be looked at.", environment=self.id, failure=failure)
+            alive = False
+        if not alive:
+            _log.warning(
+                "An environment died between invocations.", environment=self.id, function=self.target.name
+            )
+            self._die()
+        return alive
+
     def begin(self, execution: Execution) -> None:
         """Gives an idle environment, or one whose init failed, an invocation."""
         self._execution = execution
+        self.log.tail = execution.tail
         execution.begun = self._clock.monotonic()
         if self.state is EnvironmentState.INIT_FAILED:
             self.state = EnvironmentState.BUSY
@@ -249,11 +266,12 @@ class Environment:
     async def _init_again(self, execution: Execution) -> None:
         """AWS's suppressed init: after a failed init it runs again inside the first invocation, under the
         function's timeout, and its time counts as Duration."""
+        self.log.init_started("invoke")
         try:
-            await self._init(self.target.timeout)
+            took = await self._init(self.target.timeout)
         except _InitFailed as failure:
             self._log_init_failure(failure, phase="invoke")
-            self._line(log_lines.start(execution.invocation.request_id, self.target.version))
+            self.log.started(execution.invocation.request_id)
             if failure.status == "timeout":
                 self._answer_timeout(execution)
             else:
@@ -265,12 +283,13 @@ class Environment:
                 self._complete(execution)
                 self._owner.environment_gone(self)
             return
+        self.log.init_ended(took * 1000, phase="invoke")
         left = execution.begun + self.target.timeout - self._clock.monotonic()
         self._hand_over(execution, max(0.0, left))
 
     def _hand_over(self, execution: Execution, seconds: float) -> None:
         invocation = execution.invocation
-        self._line(log_lines.start(invocation.request_id, self.target.version))
+        self.log.started(invocation.request_id)
         self._timer = self._loop.call_later(seconds, self._timed_out)
         waiting, self._waiting = self._waiting, None
         if waiting is None:
@@ -333,14 +352,14 @@ class Environment:
         execution.end(outcome, response.error_type, at)
         execution.peak_memory, cpu_us = self._used()
         streamed = execution.stream.size if execution.stream is not None else 0
-        self._meter.executed(self.target, execution, bytes_out=streamed + len(response.payload), cpu_us=cpu_us)
+        execution.sent = streamed + len(response.payload)
+        self._meter.executed(self.target, execution, cpu_us=cpu_us)
         execution.answer(response)
         self._owner.environment_answered(self)
 
     def _answer_timeout(self, execution: Execution) -> None:
         request_id, seconds = execution.invocation.request_id, float(self.target.timeout)
-        at = log_lines.stamp(self._clock.now())
-        self._line(f"{at} {request_id} Task timed out after {seconds:.2f} seconds\n")
+        self.log.timed_out(request_id, seconds)
         self._answer(
             execution,
             Outcome.TIMEOUT,
@@ -349,8 +368,7 @@ class Environment:
         )
 
     def _answer_crash(self, execution: Execution, outcome: Outcome, response: Response) -> None:
-        text = limits.error_message(response)
-        self._line(f"{text}\n{response.error_type}")
+        self.log.failed(execution.invocation.request_id, response)
         self._answer(execution, outcome, response, self._clock.monotonic())
 
     def _complete(self, execution: Execution) -> None:
@@ -372,9 +390,11 @@ class Environment:
         request_id = execution.invocation.request_id
         try:
             self._drain_output()
-            self._line(log_lines.end(request_id), log_lines.report(request_id, numbers, execution.error_type))
+            self.log.answered(execution)
+            self.log.reported(request_id, numbers, execution.error_type)
         finally:
             self._execution = None
+            self.log.tail = None
             if execution.tail is not None:
                 numbers = limits.with_tail(numbers, execution.tail.value())
             execution.close(numbers)
@@ -507,6 +527,7 @@ class Environment:
     def _thaw(self) -> None:
         if self.state is EnvironmentState.FROZEN and self._sandbox is not None:
             self._sandbox.thaw()
+            self.state = EnvironmentState.IDLE
 
     def _die(self) -> None:
         self.state = EnvironmentState.DEAD
@@ -528,7 +549,7 @@ class Environment:
     def cut_off(self) -> None:
         """Kills everything, since nobody wants the answer any more; the exit ends the execution."""
         self._cut = True
-        self._line("The caller has gone and asked for the invocation to be cancelled.")
+        self.log.cancelled()
         if self._sandbox is not None:  # else a suppressed init is about to launch it
             self._sandbox.kill()
 
@@ -604,11 +625,3 @@ class Environment:
         if self._output is not None:
             self._output.drain()
             self._output.finish_line()
-
-    def _line(self, *texts: str) -> None:
-        execution = self._execution
-        if execution is not None and execution.tail is not None:
-            for text in texts:
-                execution.tail.add(text)
-        at = int(self._clock.now() * 1000)
-        self._logs.append(self.target.logging.log_group, self._stream, [(at, text) for text in texts])

@@ -26,6 +26,7 @@ class Execution:
         "peak_memory",
         "report",
         "response",
+        "sent",
         "stream",
         "tail",
     )
@@ -44,6 +45,7 @@ class Execution:
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
         self.peak_memory = 0  # bytes, as the answer was known
+        self.sent = 0  # bytes of the response
         self.tail = Tail() if invocation.want_log_tail else None
         self.cancelled: Callable[[], None] | None = None
 

@@ -8,7 +8,6 @@ the least recently used idle environment of any function goes.
 
 import asyncio
 import functools
-import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from lambent.executor import limits, log_lines, traces, variables
 from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
+from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
 from lambent.executor.runtimes import entrypoint
@@ -117,9 +117,12 @@ class Host:
         execution.cancelled = functools.partial(self._cancel, pool, execution)
         pool.label.concurrent.inc()
         execution.report.add_done_callback(functools.partial(self._over, pool, execution))
-        if pool.idle:
-            pool.idle.pop().begin(execution)
-            return execution
+        while pool.idle:
+            environment = pool.idle.pop()
+            if environment.wake():
+                environment.begin(execution)
+                return execution
+        self._pools[key] = pool  # forgotten by now, if its last environment was found dead
         pool.waiting.append(execution)
         self._start_what_is_missing(pool)
         return execution
@@ -293,9 +296,13 @@ class Host:
         command = self._command(target)
         self._reserve(target.memory_size)
         environment_id = uuid.uuid4().hex
-        stream = time.strftime("%Y/%m/%d", time.gmtime(self._clock.now()))
-        stream += f"/[{target.version}]{environment_id}"
-        arn = runtime_version_arn(region=self._config.region, runtime=target.runtime)
+        stream = log_lines.stream_name(target, environment_id, self._clock.now())
+        facts = Facts(
+            environment_id,
+            command.version_text,
+            runtime_version_arn(region=self._config.region, runtime=target.runtime),
+            variables.initialization(pool.bucket != ON_DEMAND),
+        )
 
         async def launch() -> Sandbox:
             return await self._launch(environment_id, pool, command, stream)
@@ -306,12 +313,10 @@ class Host:
             launch=launch,
             owner=self,
             clock=self._clock,
-            logs=self._logs,
+            log=FunctionLog(target, facts, logs=self._logs, stream=stream, clock=self._clock),
             tasks=self._tasks,
             meter=self._meter,
             tags=pool.waiting[0].invocation.tags if pool.waiting else pool.tags,
-            stream=stream,
-            init_line=log_lines.init_start(command.version_text, arn),
             freeze_after=self._config.freeze_after,
         )
         if pool.bucket != ON_DEMAND:
@@ -384,6 +389,7 @@ class Host:
                     prefixes=command.prefixes,
                     memory_mb=target.memory_size,
                     ephemeral_mb=target.ephemeral_storage,
+                    fork_env=command.fork_env,
                 )
             )
         except BaseException:
@@ -397,6 +403,7 @@ class Host:
             if opt is not None:
                 opt.release()
 
+        metrics.environment_starts.labels(sandbox.start).inc()
         sandbox.exited.add_done_callback(released)
         return sandbox
 
@@ -492,6 +499,7 @@ class Host:
         counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
         for state in EnvironmentState:
             metrics.environments.labels(state.value).set(counts[state])
+        metrics.environments.labels("parked").set(self._driver.parked)
         metrics.memory_reserved.set(self._reserved_mb << 20)
         metrics.memory_limit.set(self._config.memory_mb << 20)
 

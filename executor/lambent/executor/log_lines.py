@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from lambent.kernel.models import Outcome, Report
+from lambent.kernel.models import FunctionVersion, Outcome, Report
 
 _STATUS = {
     Outcome.TIMEOUT: "\tStatus: timeout",
@@ -25,6 +25,14 @@ def stamp(at: float) -> str:
     """2026-01-31T12:00:00.123Z of seconds since the epoch."""
     ms = round(at * 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
+
+
+def stream_name(target: FunctionVersion, environment_id: str, at: float) -> str:
+    """The log stream of an environment that is made now; in a log group of one's own choice with the function's
+    name, since functions may share it."""
+    own = f"/aws/lambda/{target.name}"
+    name = "" if target.logging.log_group == own else target.name
+    return f"{time.strftime('%Y/%m/%d', time.gmtime(at))}/{name}[{target.version}]{environment_id}"
 
 
 def init_start(version_text: str, arn: str) -> str:

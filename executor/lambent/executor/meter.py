@@ -32,7 +32,7 @@ class Meter:
         self._records = records
         self._clock = clock
 
-    def executed(self, target: FunctionVersion, execution: Execution, *, bytes_out: int, cpu_us: int) -> None:
+    def executed(self, target: FunctionVersion, execution: Execution, *, cpu_us: int) -> None:
         """An execution whose outcome and end are known."""
         invocation = execution.invocation
         assert execution.outcome is not None
@@ -58,7 +58,7 @@ class Meter:
                 cpu_us=cpu_us,
                 peak_memory=execution.peak_memory,
                 bytes_in=len(invocation.payload),
-                bytes_out=bytes_out,
+                bytes_out=execution.sent,
                 tags=tags_of(invocation.tags),
             )
         )

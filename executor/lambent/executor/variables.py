@@ -21,6 +21,11 @@ class Credentials:
     session_token: str | None = field(default=None, repr=False)
 
 
+def initialization(provisioned: bool) -> str:
+    """AWS's type of it."""
+    return "provisioned-concurrency" if provisioned else "on-demand"
+
+
 def build(
     target: FunctionVersion,
     *,
@@ -40,7 +45,7 @@ def build(
         "AWS_LAMBDA_FUNCTION_NAME": target.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_size),
         "AWS_LAMBDA_FUNCTION_VERSION": target.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization(provisioned),
         "AWS_LAMBDA_LOG_GROUP_NAME": target.logging.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "AWS_LAMBDA_RUNTIME_API": RUNTIME_API,
@@ -62,4 +67,7 @@ def build(
         "_AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
     }
+    if target.logging.log_format == "JSON":
+        defaults["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+        defaults["AWS_LAMBDA_LOG_LEVEL"] = target.logging.application_log_level or "INFO"
     return {**defaults, **runtime, **endpoints, **(target.environment or {}), **reserved}

@@ -16,12 +16,15 @@ from typing import Any
 from lambent.gateway import event_stream, fields, internal
 from lambent.gateway.cloudwatch.api import LogsApi, target_of
 from lambent.gateway.function_cache import FunctionCache
-from lambent.gateway.invoke import Invoked, Invoker, new_request_id
+from lambent.gateway.invoke import MAX_SYNC, Invoked, Invoker, new_request_id
 from lambent.gateway.operations import OPERATIONS
 from lambent.gateway.protocol.api import LambdaProtocol, Reply
 from lambent.gateway.protocol.reply import Streamed
 from lambent.gateway.services import Call, Services
 from lambent.gateway.trace import answered
+from lambent.gateway.url_events import Request
+from lambent.gateway.url_names import Asked, asked_of
+from lambent.gateway.urls import Cut, FunctionUrls, too_large
 from lambent.gateway.web_pages import WebPages
 from lambent.kernel import metrics, tracing
 from lambent.kernel.errors import (
@@ -76,9 +79,23 @@ class App:
         self._routes = routes
         self._logs = logs
         self._invoker = Invoker(services, functions, Router(functions.version))
+        self._urls = FunctionUrls(services, functions, self._invoker)
         self._fields = fields.FieldChecker()
         self._restricted = restricted
         self._web_pages = WebPages(services.settings.host)
+
+    async def _serve_url(
+        self, asked: Asked, scope: Scope, receive: Receive, request_id: str
+    ) -> Reply | Streamed:
+        if self._restricted:
+            raise AccessDeniedException("Functions can reach Invoke on this endpoint, and nothing else.")
+        found = await self._urls.find(asked.id)
+        try:
+            body = await _body(receive, scope["headers"], MAX_SYNC, "this")
+        except RequestEntityTooLargeException:
+            refused = too_large()
+            return Reply(refused.status, refused.headers, refused.body)
+        return await self._urls.serve(found, _url_request(asked, scope, body), request_id)
 
     def close(self) -> None:
         """Gives those who wait for log lines back within a second."""
@@ -112,6 +129,10 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply | Streamed:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         headers: Headers = scope["headers"]
+        asked = asked_of(path, headers)
+        if asked is not None:
+            scope[_OPERATION] = "function url"
+            return await self._serve_url(asked, scope, receive, request_id)
         if not self._restricted:
             self.authorise(headers)
         if path.startswith(b"/_lambent/") or path in internal.PLAIN:
@@ -165,6 +186,20 @@ class App:
         return reply
 
 
+def _url_request(asked: Asked, scope: Scope, body: bytes) -> Request:
+    return Request(
+        method=scope["method"],
+        path=asked.path.decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=scope["headers"],
+        body=body,
+        peer=scope["client"][0] if scope.get("client") else "127.0.0.1",
+        scheme=scope["scheme"],
+        port=scope["server"][1] or 0,
+        protocol=f"HTTP/{scope['http_version']}",
+    )
+
+
 async def _gone_within(receive: Receive, seconds: float) -> bool:
     """Whether the client goes away in that time; its body is read."""
     try:
@@ -201,9 +236,13 @@ async def _send(send: Send, reply: Reply | Streamed, request_id: str) -> None:
     headers = [(b"x-amzn-requestid", request_id.encode()), *reply.headers]
     if isinstance(reply, Streamed):
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        async with contextlib.aclosing(reply.chunks) as chunks:
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            async with contextlib.aclosing(reply.chunks) as chunks:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Cut as failure:
+            _log.info("A streamed response broke off.", request_id=request_id, why=str(failure))
+            return  # and the listener closes the connection, since the body has no end
         await send({"type": "http.response.body", "body": b""})
         return
     if reply.status != 204:

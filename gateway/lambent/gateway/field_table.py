@@ -17,6 +17,10 @@ def _streamed(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_streaming.py::test_{name}")
 
 
+def _logged(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_log_formats.py::test_{name}")
+
+
 def _handled(name: str) -> Enforced:
     """Where the gateway is all that has to do with it."""
     return Enforced(f"tests/unit/gateway/test_handlers_functions.py::test_{name}")
@@ -105,12 +109,9 @@ _CONFIGURATION: Fields = {
     "SnapStart.ApplyOn": Refused(
         "SnapStart is not built, and versions would start cold. Leave it out, or send None.", unless=("None",)
     ),
-    "LoggingConfig.LogFormat": Refused(
-        "JSON logs are not built. Leave it out, or send Text; a function may write JSON lines itself.",
-        unless=("Text",),
-    ),
-    "LoggingConfig.ApplicationLogLevel": _handled("log_levels_need_the_json_format"),
-    "LoggingConfig.SystemLogLevel": _handled("log_levels_need_the_json_format"),
+    "LoggingConfig.LogFormat": _logged("the_platform_and_the_function_log_json"),
+    "LoggingConfig.ApplicationLogLevel": _logged("records_below_the_applications_level_are_left_out"),
+    "LoggingConfig.SystemLogLevel": _logged("events_below_the_systems_level_are_left_out"),
     "LoggingConfig.LogGroup": Emulated(
         "The function's log lines go to the log group of this name in Lambent's own log store; read them with "
         "`lambent logs`. Nothing is sent to CloudWatch."
@@ -158,6 +159,29 @@ _PAGED = Enforced("tests/unit/gateway/test_handlers_event_invoke.py::test_a_list
 
 def _allocated(test: str) -> Enforced:
     return Enforced(f"tests/unit/gateway/test_handlers_provisioned.py::test_{test}")
+
+
+def _url(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_function_urls.py::test_{name}")
+
+
+_ONE_URL: Fields = {"FunctionName": _FUNCTION_NAME, "Qualifier": _url("an_alias_has_a_url_of_its_own")}
+_URLS_PAGED = Enforced("tests/unit/gateway/test_handlers_urls.py::test_a_list_pages_by_alias")
+_URL: Fields = {
+    **_ONE_URL,
+    "AuthType": Refused(
+        "IAM is not built, and no signature would be checked. Send NONE, and shut the port to who may not "
+        "call it.",
+        unless=("NONE",),
+    ),
+    "InvokeMode": _url("a_response_is_streamed"),
+    "Cors.AllowCredentials": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowHeaders": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowMethods": _url("cors_is_answered_by_its_configuration"),
+    "Cors.AllowOrigins": _url("cors_is_answered_by_its_configuration"),
+    "Cors.ExposeHeaders": _url("cors_is_answered_by_its_configuration"),
+    "Cors.MaxAge": _url("cors_is_answered_by_its_configuration"),
+}
 
 
 def _under(prefix: str, fields: Fields) -> Fields:
@@ -251,6 +275,11 @@ TABLE: Mapping[str, Fields] = {
     "GetFunctionEventInvokeConfig": _ONE_FUNCTION,
     "ListFunctionEventInvokeConfigs": {**_WHOLE_FUNCTION, "Marker": _PAGED, "MaxItems": _PAGED},
     "DeleteFunctionEventInvokeConfig": _ONE_FUNCTION,
+    "CreateFunctionUrlConfig": _URL,
+    "UpdateFunctionUrlConfig": _URL,
+    "GetFunctionUrlConfig": _ONE_URL,
+    "DeleteFunctionUrlConfig": _ONE_URL,
+    "ListFunctionUrlConfigs": {"FunctionName": _FUNCTION_NAME, "Marker": _URLS_PAGED, "MaxItems": _URLS_PAGED},
     "PublishLayerVersion": {
         **_under("Content", _CODE),
         "LayerName": _enforced("layer_name_in_every_form"),

@@ -18,6 +18,7 @@ from lambent.gateway.handlers import (
     layers,
     provisioned,
     tags,
+    urls,
     versions,
 )
 from lambent.gateway.services import Handler
@@ -52,6 +53,11 @@ OPERATIONS: Mapping[str, Handler] = MappingProxyType(
         "ListProvisionedConcurrencyConfigs": provisioned.list_provisioned_concurrency_configs,
         "DeleteProvisionedConcurrencyConfig": provisioned.delete_provisioned_concurrency_config,
         "DeleteFunctionEventInvokeConfig": event_invoke.delete_function_event_invoke_config,
+        "CreateFunctionUrlConfig": urls.create_function_url_config,
+        "GetFunctionUrlConfig": urls.get_function_url_config,
+        "UpdateFunctionUrlConfig": urls.update_function_url_config,
+        "DeleteFunctionUrlConfig": urls.delete_function_url_config,
+        "ListFunctionUrlConfigs": urls.list_function_url_configs,
         "PublishLayerVersion": layers.publish_layer_version,
         "GetLayerVersion": layers.get_layer_version,
         "GetLayerVersionByArn": layers.get_layer_version_by_arn,

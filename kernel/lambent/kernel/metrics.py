@@ -81,7 +81,12 @@ billed_gb_seconds = Counter(
     registry=REGISTRY,
 )
 concurrent = Gauge("lambent_concurrent_executions", "Executions running now.", ("function",), registry=REGISTRY)
-environments = Gauge("lambent_environments", "Execution environments by state.", ("state",), registry=REGISTRY)
+environments = Gauge(
+    "lambent_environments",
+    "Execution environments by state; parked: made ahead of need.",
+    ("state",),
+    registry=REGISTRY,
+)
 events_received = Counter(
     "lambent_async_events_received_total",
     "Asynchronous events accepted (AWS: AsyncEventsReceived).",
@@ -163,6 +168,12 @@ cold_start_duration = Histogram(
     "From the need of an environment to its first `next`: code, isolation, init. Each is a cold start.",
     ("function",),
     buckets=_SECONDS,
+    registry=REGISTRY,
+)
+environment_starts = Counter(
+    "lambent_environment_starts_total",
+    "Environments started, by how: parked (made ahead of need), forked (by a zygote) or plain.",
+    ("kind",),
     registry=REGISTRY,
 )
 init_failures = Counter(

@@ -163,6 +163,31 @@ class ProvisionedConfig:
     last_modified: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """AWS: Cors of a function URL. None: not given. `max_age`: seconds."""
+
+    allow_credentials: bool | None = None
+    allow_headers: tuple[str, ...] | None = None
+    allow_methods: tuple[str, ...] | None = None
+    allow_origins: tuple[str, ...] | None = None
+    expose_headers: tuple[str, ...] | None = None
+    max_age: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionUrl:
+    """AWS: a function URL configuration. `id` is the first label of its host name, and never another
+    function's; times in seconds since the epoch."""
+
+    id: str
+    created: float
+    modified: float
+    invoke_mode: str = "BUFFERED"
+    cors: Cors | None = None
+    auth_type: str = "NONE"
+
+
 class RecursiveLoop(StrEnum):
     """AWS: RecursiveLoop, what becomes of a function that calls itself in a chain."""
 
@@ -175,8 +200,9 @@ class Function:
     """A function as stored. While an update is in progress `serving` holds what runs until it is done
     (AWS: invocations run the old code and configuration until LastUpdateStatus is Successful).
     `event_invoke` is by qualifier; asynchronous events of no qualifier have that of `$LATEST`. `provisioned`:
-    allocations by qualifier, an alias or a published version. `last_version`: the number of the last published
-    version, also when that is deleted, and `last_description`: what $LATEST's description was then."""
+    allocations by qualifier, an alias or a published version. `urls`: by alias, or by $LATEST. `last_version`:
+    the number of the last published version, also when that is deleted, and `last_description`: what $LATEST's
+    description was then."""
 
     name: str
     uid: str
@@ -190,6 +216,7 @@ class Function:
     last_version: int = 0
     last_description: str = ""
     provisioned: Mapping[str, ProvisionedConfig] = field(default_factory=dict)
+    urls: Mapping[str, FunctionUrl] = field(default_factory=dict)
 
     @property
     def to_run(self) -> FunctionVersion:

@@ -17,6 +17,7 @@ from lambent.kernel.models import (
     Event,
     EventInvokeConfig,
     Function,
+    FunctionUrl,
     FunctionVersion,
     Invocation,
     LayerVersion,
@@ -354,6 +355,13 @@ class FunctionStore(Protocol):
 
     async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
         """None: no allocation any more. Does not move the revision. Raises ResourceNotFoundException."""
+
+    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
+        """None: no URL any more. Does not move the revision. Raises ResourceNotFoundException."""
+
+    async def url(self, url_id: str) -> tuple[str, str] | None:
+        """The function and the qualifier that a URL was made for; whether it still stands is in
+        `Function.urls`."""
 
     async def set_recursive_loop(self, name: str, loop: RecursiveLoop) -> None:
         """Raises ResourceNotFoundException."""

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything durable.")
     account_id: str = Field(default="000000000000", pattern=r"^\d{12}$", description="Account id in ARNs.")
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region in ARNs.")
+    url_base: str | None = Field(
+        default=None,
+        pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$",
+        description="Domain of function URLs, as https://lambda.example.com, which a wildcard in DNS and "
+        "whoever ends TLS lead to the gateway (ID.lambda-url.REGION.lambda.example.com); unset: *.localhost.",
+    )
     redis_url: str | None = Field(
         default=None,
         description="Your Redis or Valkey, as redis://HOST:PORT/0, or its sentinels, as "
@@ -135,6 +141,13 @@ class Settings(BaseSettings):
     )
     keep_alive_seconds: float = Field(
         default=600.0, gt=0, description="An environment idle for so long is stopped."
+    )
+    parked_slots: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="At most so many environments are made ahead of need, as starts come, 2 MB each; 0: none, "
+        "and no cold start is a fork.",
     )
     freeze_after_ms: float = Field(
         default=10.0, ge=0, description="An idle environment is frozen after so long."

@@ -12,6 +12,7 @@ from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
+from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.runtime_api import Answer, Waiting
 from lambent.kernel.clock import SystemClock
@@ -81,12 +82,12 @@ class Stage:
             launch=launch,
             owner=self.owner,
             clock=SystemClock(),
-            logs=self.logs,
+            log=FunctionLog(
+                target, Facts("e1", "python:3.11", "arn:r"), logs=self.logs, stream="s", clock=SystemClock()
+            ),
             tasks=self.tasks,
             meter=Meter(self.metered, SystemClock()),
             tags={"team": "red"},
-            stream="s",
-            init_line="INIT_START",
             freeze_after=freeze_after,
         )
 

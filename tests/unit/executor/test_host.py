@@ -50,6 +50,10 @@ class PlayedDriver:
     async def close(self) -> None:
         self.closed = True
 
+    @property
+    def parked(self) -> int:
+        return 0
+
     def enforcement(self) -> Sequence[Enforcement]:
         return ()
 
@@ -201,6 +205,18 @@ async def test_the_first_invoke_starts_an_environment_and_the_second_uses_it(mad
     await stage.finish(runtime)
     await second.report
     assert len(stage.driver.sandboxes) == 1
+
+
+async def test_an_environment_that_died_while_it_was_idle_gets_no_event(made: Make) -> None:
+    stage = await made()
+    first = stage.invoke()
+    await stage.finish(await stage.runtime())
+    await first.report
+    stage.driver.sandboxes[0].lives = False
+    second = stage.invoke()
+    assert stage.driver.sandboxes[0].exited.done(), "what is left of it is killed"
+    assert await stage.finish(await stage.runtime()) == second.invocation.request_id
+    assert (await second.response).function_error is None
 
 
 async def test_two_at_once_take_two_environments(made: Make) -> None:

@@ -11,13 +11,13 @@ from support import require
 
 from lambent.executor.drivers.base import DriverConfig
 from lambent.executor.drivers.plain import on_host
-from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, rootfs, spawner, usage, wire
+from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, forking, rootfs, usage, wire
 
 CONFIG = DriverConfig(Path("/nowhere"), "a", 1000, 10)
 
 
 def test_the_sleeper_is_a_program_that_runs_and_only_sleeps(tmp_path: Path) -> None:
-    code = spawner.sleeper(os.uname().machine)
+    code = forking.sleeper(os.uname().machine)
     require("x86-64 or arm64", code, "elsewhere the interpreter itself sleeps")
     assert code is not None
     program = tmp_path / "init"
@@ -31,7 +31,7 @@ def test_the_sleeper_is_a_program_that_runs_and_only_sleeps(tmp_path: Path) -> N
 
 
 def test_a_sleeper_is_built_for_both_architectures_and_for_no_other() -> None:
-    machines = {name: spawner.sleeper(name) for name in ("x86_64", "aarch64", "riscv64")}
+    machines = {name: forking.sleeper(name) for name in ("x86_64", "aarch64", "riscv64")}
     assert machines["riscv64"] is None
     for name, number in (("x86_64", 62), ("aarch64", 183)):
         code = machines[name]

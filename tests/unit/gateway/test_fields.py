@@ -100,7 +100,6 @@ CREATE: dict[str, Any] = {"FunctionName": "f", "Role": "r", "Code": {"ZipFile": 
         ("CreateFunction", {"AcceleratorConfig": {"AcceleratorMemorySize": 1}}, "AcceleratorConfig"),
         ("CreateFunction", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("CreateFunction", {"Architectures": ["arm64"]}, "Architectures"),
-        ("CreateFunction", {"LoggingConfig": {"LogFormat": "JSON"}}, "LoggingConfig.LogFormat"),
         ("PublishVersion", {"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ("UpdateFunctionConfiguration", {"TracingConfig": {"Mode": "Active"}}, "TracingConfig.Mode"),
         ("ListFunctions", {"MasterRegion": "us-east-1"}, "MasterRegion"),

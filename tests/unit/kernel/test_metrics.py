@@ -29,7 +29,16 @@ def test_names_are_prometheus_own_kind() -> None:
         assert name.startswith("lambent_") and text.endswith(".")
         assert name.endswith("_total") == (kind == "counter")
         assert kind != "histogram" or name.endswith(("_seconds", "_ratio"))
-        assert set(labels) <= {"function", "outcome", "reason", "state", "operation", "status", "version"}
+        assert set(labels) <= {
+            "function",
+            "outcome",
+            "reason",
+            "state",
+            "operation",
+            "status",
+            "version",
+            "kind",
+        }
 
 
 def test_the_series_of_a_forgotten_function_end_and_its_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

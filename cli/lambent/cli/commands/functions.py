@@ -3,18 +3,25 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lambent.cli.aws import Lambda
 from lambent.cli.client import Endpoint, Failed, Name, call, err, out, say, show, told
 
+if TYPE_CHECKING:
+    from lambent.cli.deploy import Deployed
+
 app = typer.Typer()
 
 
-@app.command(epilog="Example: lambent deploy ./hello --name hello --memory 256 --env STAGE=dev")
+@app.command(
+    epilog="Examples: lambent deploy ./hello --name hello --memory 256 --env STAGE=dev   "
+    "lambent deploy ./hello --watch"
+)
 def deploy(
     folder: Annotated[Path, typer.Argument(help="The folder with the code.", exists=True, file_okay=False)],
     name: Annotated[
@@ -35,12 +42,17 @@ def deploy(
     alias: Annotated[
         str | None, typer.Option(help="Publish, and move this alias to the version, or make it.")
     ] = None,
+    url: Annotated[bool, typer.Option("--url", help="Give it a function URL, if it has none.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and deploy again whenever a file changes, until Ctrl-C.")
+    ] = False,
     endpoint: Endpoint = None,
 ) -> None:
     """Zips a folder, installs its requirements.txt into the package, creates or updates, and waits."""
     from lambent.cli import deploy as work
+    from lambent.cli.package import Requirements
 
-    with told(), out.status("...") as status:
+    with told(), Requirements() as dependencies:
         configuration = {
             "MemorySize": memory,
             "Timeout": timeout,
@@ -50,7 +62,37 @@ def deploy(
         }
         given = {member: value for member, value in configuration.items() if value is not None}
         asked = work.Asked(folder, name, handler, runtime, given, publish, alias)
-        done = work.deploy(asked, endpoint, progress=status.update)
+
+        def once() -> str:
+            with out.status("...") as status:
+                done = work.deploy(asked, endpoint, progress=status.update, dependencies=dependencies)
+            return _deployed(done, alias)
+
+        target = once()
+        if url:
+            say(f"URL: {work.url_of(target, alias, endpoint)}", style="green")
+        if watch:
+            _watch(folder, once)
+            return
+    say(f"Try it: lambent invoke {target} --payload '{{}}' --tail")
+
+
+def _watch(folder: Path, once: Callable[[], str]) -> None:
+    """Deploys after each change; what is wrong with one is told, and the next one awaited."""
+    from lambent.cli.watch import changes
+
+    say(f"Watching {folder}. Stop with Ctrl-C.")
+    for names in changes(folder):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(f"{time.strftime('%H:%M:%S')} changed: {', '.join(names[:3])}{more}")
+        try:
+            once()
+        except Failed as failure:
+            say(f"error: {failure}", style="red", to=err)
+
+
+def _deployed(done: "Deployed", alias: str | None) -> str:
+    """Says what became of a deploy; what to invoke now."""
     for warning in done.warnings:
         say(f"warning: {warning}", style="yellow", to=err)
     if done.left_out:
@@ -61,8 +103,7 @@ def deploy(
     )
     if done.version is not None:
         say(f"Published as version {done.version}{f', which {alias} is now' if alias else ''}.", style="green")
-    target = f"{done.name}:{alias or done.version}" if done.version is not None else done.name
-    say(f"Try it: lambent invoke {target} --payload '{{}}' --tail")
+    return f"{done.name}:{alias or done.version}" if done.version is not None else done.name
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,7 +17,8 @@ class EnvironmentSpec:
     """What to start. Paths are the host's; inside they are /var/task, /opt, /var/runtime.
 
     `argv[0]` and `prefixes` (folders of the interpreter, bound read-only at the same path) are the runtime's.
-    Memory and ephemeral storage in MB.
+    Memory and ephemeral storage in MB. `fork_env`: the variables of a process of `argv` from which a driver may
+    fork this one instead of starting it; None: it can't be forked.
     """
 
     id: str
@@ -29,6 +30,7 @@ class EnvironmentSpec:
     prefixes: Sequence[Path]
     memory_mb: int
     ephemeral_mb: int
+    fork_env: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,12 @@ class Sandbox(Protocol):
 
     `listener` is a listening TCP socket on 127.0.0.1:9001 of the environment's own network (non-blocking);
     `output` the read end of a pipe that carries the runtime's stdout and stderr (non-blocking).
-    `exited` completes when the runtime process has ended, whatever ended it.
+    `exited` completes when the runtime process has ended, whatever ended it. `start` says how it was started:
+    "parked" (made ahead of need), "forked" or "plain".
     """
 
     id: str
+    start: str
     listener: socket.socket
     output: int
     exited: "asyncio.Future[Exit]"
@@ -56,6 +60,10 @@ class Sandbox(Protocol):
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...
+
+    def alive(self) -> bool:
+        """Whether the runtime process lives, as far as the kernel knows it now: `exited` comes later. To be
+        asked after `thaw`, for what was killed while it was frozen may die only then. Raises OSError."""
 
     def initialised(self) -> None:
         """Init is over: from now on CPU in proportion to memory. Until then the environment has a whole core,
@@ -99,6 +107,10 @@ class Driver(Protocol):
     def enforcement(self) -> Sequence[Enforcement]:
         """What this host enforces; complete after `open`."""
 
+    @property
+    def parked(self) -> int:
+        """Environments that were made ahead of need and wait for a function."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
@@ -132,3 +144,4 @@ class DriverConfig:
     uid_count: int
     reachable: Sequence[Reachable] = ()
     limits: Limits = field(default_factory=Limits)
+    parked_slots: int = 0  # at most so many environments are made ahead of need

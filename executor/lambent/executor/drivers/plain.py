@@ -34,6 +34,7 @@ class PlainSandbox:
         self, environment_id: str, listener: socket.socket, output: int, process: "subprocess.Popen[bytes]"
     ) -> None:
         self.id = environment_id
+        self.start = "plain"
         self.listener = listener
         self.output = output
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -65,6 +66,12 @@ class PlainSandbox:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             _log.debug("A process group to signal was gone already.", environment=self.id)
+
+    def alive(self) -> bool:
+        if self.exited.done():
+            return False
+        # Not reaped here: its group must still be killed whole.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     async def dispose(self) -> None:
         self.kill()
@@ -149,6 +156,10 @@ class PlainDriver:
     async def close(self) -> None:
         await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes)))
         await self._tasks.drain(_DRAIN_SECONDS)
+
+    @property
+    def parked(self) -> int:
+        return 0
 
     def enforcement(self) -> Sequence[Enforcement]:
         advice = "set isolation to auto, in LAMBENT_ISOLATION or lambent.toml"

@@ -19,7 +19,8 @@ OnLine = Callable[[str], None]
 class RuntimeCommand:
     """How to start a runtime process. `argv` names paths inside the environment; `prefixes` are folders to bind
     at their own path, `runtime_dir` the one to bind at /var/runtime; `env` has the runtime's variables only;
-    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version).
+    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version); `fork_env` the
+    variables of a process from which it can be forked instead, None if it can't.
 
     `entrypoints`: the first of these that the function brings is run in place of `argv`, which says that
     there is none that runs.
@@ -30,6 +31,7 @@ class RuntimeCommand:
     runtime_dir: Path
     env: Mapping[str, str]
     version_text: str
+    fork_env: Mapping[str, str] | None = None
     entrypoints: Sequence[str] = ()
 
 

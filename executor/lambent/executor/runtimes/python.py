@@ -20,6 +20,12 @@ def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: P
         *("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib", "/opt/lib"),
     ]
     path = [*([f"{prefix}/bin"] if outside else []), "/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin"]
+    machine = {
+        "LANG": "en_US.UTF-8",
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "PATH": ":".join(path),
+        "TZ": ":UTC",
+    }
     return RuntimeCommand(
         argv=(str(interpreter.executable), "-S", f"{RUNTIME_DIR}/{LAUNCHER}"),
         prefixes=interpreter.prefixes,
@@ -28,11 +34,9 @@ def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: P
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
             "LAMBDA_TASK_ROOT": TASK_ROOT,
             "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-            "LANG": "en_US.UTF-8",
-            "LD_LIBRARY_PATH": ":".join(libraries),
-            "PATH": ":".join(path),
-            "TZ": ":UTC",
+            **machine,
             "_HANDLER": handler,
         },
         version_text=f"python:{interpreter.version_text}",
+        fork_env=machine,
     )

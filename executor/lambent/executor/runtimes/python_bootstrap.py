@@ -5,13 +5,39 @@ AWS: /var/task, /opt/python/lib/python3.x/site-packages, /opt/python, /var/runti
 is imported before the function's folders are on the path, so a module of the function's that is named like one
 of the standard library cannot break it; it wins over /var/runtime (boto3) for the function itself.
 
-The interpreter is started with -S, so that packages which happen to be installed on this machine are not there;
-what `site` does besides is done here. Runs on every Python 3 that a runtime names: no newer syntax.
+The interpreter is started with -S, so that packages which happen to be installed on this machine are not
+there; what `site` does besides is done here. With a socket as descriptor 3 it is a zygote at first: a
+process without any function, from which those of functions are forked. Runs on every Python 3 that a
+runtime names: no newer syntax.
 """
 
 import os
 import site
+import stat
 import sys
+
+_customized = True  # whether this machine may have a sitecustomize
+
+
+def _is_zygote() -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(3).st_mode)
+    except OSError:
+        return False
+
+
+def _wait_for_function() -> None:
+    """Returns in a forked process that is a function's from then on."""
+    global _customized
+    import awslambdaric.__main__  # noqa: F401
+
+    _customized = any(finder.find_spec("sitecustomize", None) for finder in sys.meta_path)
+    plain = set(sys.modules)
+    sys.path.append("/home")  # Lambent's sources, as long as this takes
+    from lambent.executor.drivers.sandbox import zygote
+
+    sys.path.remove("/home")
+    zygote.serve(plain, begin)
 
 
 def run() -> None:
@@ -19,7 +45,15 @@ def run() -> None:
     site.setquit()
     site.setcopyright()
     site.sethelper()
-    site.execsitecustomize()
+    if _is_zygote():
+        _wait_for_function()
+    begin()
+
+
+def begin() -> None:
+    """Starts the client for the function that the variables name."""
+    if _customized or "PYTHONPATH" in os.environ:
+        site.execsitecustomize()
     from awslambdaric.__main__ import main
 
     task = os.environ["LAMBDA_TASK_ROOT"]

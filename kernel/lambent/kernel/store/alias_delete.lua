@@ -1,10 +1,10 @@
--- Removes an alias with its event-invoke configuration and its provisioned allocation.
+-- Removes an alias with its event-invoke configuration, its provisioned allocation and its URL.
 --
 -- KEYS[1] lambent:{s<N>}:fn:<name>    see function_create.lua
 -- ARGV    the alias's name, message for the channel lambent:changes
 -- Answers how many fields are gone.
 
 local gone = redis.call('HDEL', KEYS[1], 'alias:' .. ARGV[1], 'invoke:' .. ARGV[1],
-  'provisioned:' .. ARGV[1])
+  'provisioned:' .. ARGV[1], 'url:' .. ARGV[1])
 redis.call('PUBLISH', 'lambent:changes', ARGV[2])
 return gone

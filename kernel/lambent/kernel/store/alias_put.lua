@@ -24,7 +24,7 @@ for i = 6, #ARGV do
 end
 if not stored then
   -- What was set for an alias of this name in the moment of its deletion is not the new one's.
-  redis.call('HDEL', KEYS[1], 'invoke:' .. ARGV[2], 'provisioned:' .. ARGV[2])
+  redis.call('HDEL', KEYS[1], 'invoke:' .. ARGV[2], 'provisioned:' .. ARGV[2], 'url:' .. ARGV[2])
 end
 redis.call('HSET', KEYS[1], 'alias:' .. ARGV[2], ARGV[3])
 redis.call('PUBLISH', 'lambent:changes', ARGV[4])

@@ -15,6 +15,7 @@ from lambent.kernel.errors import InvalidParameterValueException, ServiceExcepti
 from lambent.kernel.models import (
     Alias,
     EventInvokeConfig,
+    FunctionUrl,
     FunctionVersion,
     LayerVersion,
     ProvisionedConfig,
@@ -36,8 +37,9 @@ _TRIGGER = TypeAdapter(Trigger)
 _EVENT_INVOKE = TypeAdapter(EventInvokeConfig)
 _ALIAS = TypeAdapter(Alias)
 _PROVISIONED = TypeAdapter(ProvisionedConfig)
+_URL = TypeAdapter(FunctionUrl)
 
-Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig | Alias | ProvisionedConfig
+Stored = FunctionVersion | LayerVersion | Trigger | EventInvokeConfig | Alias | ProvisionedConfig | FunctionUrl
 
 
 def encode(value: Stored) -> bytes:
@@ -81,6 +83,10 @@ def event_invoke(data: bytes) -> EventInvokeConfig:
 
 def provisioned(data: bytes) -> ProvisionedConfig:
     return _read(_PROVISIONED, data, {})
+
+
+def url(data: bytes) -> FunctionUrl:
+    return _read(_URL, data, {})
 
 
 def alias(data: bytes) -> Alias:

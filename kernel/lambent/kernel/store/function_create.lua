@@ -5,6 +5,7 @@
 --                                     them serving (JSON), reserved (a number), recursion (AWS's RecursiveLoop),
 --                                     invoke:<qualifier> (JSON of its event-invoke configuration),
 --                                     provisioned:<qualifier> (JSON of its provisioned allocation),
+--                                     url:<alias or $LATEST> (JSON of its URL; lambent:urls has its id),
 --                                     alias:<name> (JSON) and tag:<key> for each tag; once a version was
 --                                     published: last (its number), last_revision (what its revision was then),
 --                                     last_description (that of latest then), version_bytes (all their archives')

@@ -17,6 +17,7 @@ from lambent.kernel.models import (
     Alias,
     EventInvokeConfig,
     Function,
+    FunctionUrl,
     FunctionVersion,
     LayerVersion,
     ProvisionedConfig,
@@ -126,7 +127,8 @@ class MemoryStore:
     def _forget_settings_of(self, function: Function, qualifier: str) -> None:
         configs = {each: config for each, config in function.event_invoke.items() if each != qualifier}
         allocations = {each: config for each, config in function.provisioned.items() if each != qualifier}
-        self._set(function.name, event_invoke=configs, provisioned=allocations)
+        urls = {each: url for each, url in function.urls.items() if each != qualifier}
+        self._set(function.name, event_invoke=configs, provisioned=allocations, urls=urls)
 
     async def put_alias(self, function: Function, alias: Alias, *, expect_revision: str | None) -> str:
         stored = self._functions.get(function.name)
@@ -189,6 +191,21 @@ class MemoryStore:
         if config is not None:
             allocations[qualifier] = config
         self._set(name, provisioned=dict(sorted(allocations.items())))
+
+    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
+        stored = self._functions.get(name)
+        urls = dict(stored.urls) if stored is not None else {}
+        urls.pop(qualifier, None)
+        if url is not None:
+            urls[qualifier] = url
+        self._set(name, urls=dict(sorted(urls.items())))
+
+    async def url(self, url_id: str) -> tuple[str, str] | None:
+        for function in self._functions.values():
+            for qualifier, url in function.urls.items():
+                if url.id == url_id:
+                    return function.name, qualifier
+        return None
 
     def _set(self, name: str, **fields: Any) -> None:
         stored = self._functions.get(name)

@@ -27,6 +27,7 @@ from lambent.kernel.errors import (
 from lambent.kernel.models import (
     EventInvokeConfig,
     Function,
+    FunctionUrl,
     FunctionVersion,
     LayerVersion,
     ProvisionedConfig,
@@ -35,7 +36,7 @@ from lambent.kernel.models import (
 )
 from lambent.kernel.store import codec
 from lambent.kernel.store.connection import Connection, Script, text
-from lambent.kernel.store.redis_versions import ALIAS, VersionSteps
+from lambent.kernel.store.redis_versions import ALIAS, URL, URLS, VersionSteps
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -121,6 +122,8 @@ class RedisStore(VersionSteps):
             fields += [_INVOKE + qualifier, codec.encode(config)]
         for qualifier, allocation in function.provisioned.items():
             fields += [_PROVISIONED + qualifier, codec.encode(allocation)]
+        for qualifier, url in function.urls.items():
+            fields += [URL + qualifier, codec.encode(url)]
         for key, value in function.tags.items():
             fields += [codec.utf8(_TAG + key), codec.utf8(value)]
         if publish is not None:
@@ -195,7 +198,10 @@ class RedisStore(VersionSteps):
             # Gone before our first try: somebody else removed it. After a lost answer: it was probably us, and
             # the caller must clean up after it; doing that twice does no harm.
             return found if tries > 1 else None
-        return _function(name, dict(zip(removed[::2], removed[1::2], strict=True)))
+        gone = _function(name, dict(zip(removed[::2], removed[1::2], strict=True)))
+        if gone is not None:
+            await self._forget_urls(gone.urls.values())
+        return gone
 
     async def page(self, *, after: str | None, limit: int) -> Sequence[Function]:
         functions: list[Function] = []
@@ -258,6 +264,28 @@ class RedisStore(VersionSteps):
             value = "" if made is None else codec.encode(made)
             if await self._set_field(name, field, value, expect=stored or ""):
                 return made
+
+    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
+        if url is not None:
+            # First: a URL that stands is always found; one that a crash lets never stand is found nowhere.
+            await self._index(URLS, url.id, f"{name}:{qualifier}")
+            try:
+                await self._set_field(name, URL + qualifier, codec.encode(url))
+            except ResourceNotFoundException:
+                await self._forget_urls([url])
+                raise
+            return
+        function = await self.get(name)
+        await self._set_field(name, URL + qualifier, "")
+        if function is not None and qualifier in function.urls:
+            await self._forget_urls([function.urls[qualifier]])
+
+    async def url(self, url_id: str) -> tuple[str, str] | None:
+        found = await self._connection.call(lambda client: _field(client, URLS, url_id))
+        if found is None:
+            return None
+        name, _, qualifier = text(found).partition(":")
+        return name, qualifier
 
     async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
         await self._set_field(name, _PROVISIONED + qualifier, "" if config is None else codec.encode(config))
@@ -347,7 +375,10 @@ class RedisStore(VersionSteps):
         return None if value is None else text(value)
 
     async def mark_set(self, key: str, value: str) -> None:
-        await self._connection.call(lambda client: _await(client.hset(_MARKS, key, codec.utf8(value))))
+        await self._index(_MARKS, key, value)
+
+    async def _index(self, hash_key: str, key: str, value: str) -> None:
+        await self._connection.call(lambda client: _await(client.hset(hash_key, key, codec.utf8(value))))
 
     async def mark_first(self, key: str, value: str) -> str:
         await self._connection.call(lambda client: _await(client.hsetnx(_MARKS, key, codec.utf8(value))))
@@ -395,6 +426,7 @@ def _function(name: str, stored: Mapping[bytes, bytes]) -> Function | None:
         reserved_concurrency=None if reserved is None else int(reserved),
         event_invoke={qualifier: codec.event_invoke(data) for qualifier, data in _under(_INVOKE, beside)},
         provisioned={qualifier: codec.provisioned(data) for qualifier, data in _under(_PROVISIONED, beside)},
+        urls={qualifier: codec.url(data) for qualifier, data in _under(URL, beside)},
         recursive_loop=RecursiveLoop(text(beside.get(_RECURSION, RecursiveLoop.TERMINATE.value))),
         aliases={alias: codec.alias(data) for alias, data in _under(ALIAS, beside)},
         last_version=int(beside.get("last", 0)),

@@ -4,12 +4,12 @@ Versions have a hash of their own beside their function's, because there may be 
 function wants one of them or none.
 """
 
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import PreconditionFailedException, ResourceNotFoundException
-from lambent.kernel.models import Alias, Function, FunctionVersion
+from lambent.kernel.models import Alias, Function, FunctionUrl, FunctionVersion
 from lambent.kernel.store import codec
 from lambent.kernel.store.changes import ChangeFeed
 from lambent.kernel.store.connection import Connection, Script, shard_of, text
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 ALIAS = "alias:"
+URL = "url:"
+URLS = "lambent:urls"
+"""{id of a function URL: function:qualifier}; written before the URL stands, removed after it is gone."""
 
 
 class VersionSteps:
@@ -117,6 +120,23 @@ class VersionSteps:
         return ""
 
     async def delete_alias(self, name: str, alias: str) -> None:
-        step = self._connection.run(self._alias_delete, [self._key("fn", name)], [alias, name])
-        await self._change(name, step)
+        key = self._key("fn", name)
+
+        async def url_of(client: "Redis") -> Any:
+            return await cast("Awaitable[Any]", client.hget(key, URL + alias))
+
+        url = await self._connection.call(url_of)
+        await self._change(name, self._connection.run(self._alias_delete, [key], [alias, name]))
+        if url is not None:
+            await self._forget_urls([codec.url(url)])
         self._changes.tell(name)
+
+    async def _forget_urls(self, urls: Iterable[FunctionUrl]) -> None:
+        """After they are gone from their function: what is left here names nothing."""
+        ids = [url.id for url in urls]
+
+        async def forget(client: "Redis") -> None:
+            await cast("Awaitable[Any]", client.hdel(URLS, *ids))
+
+        if ids:
+            await self._connection.call(forget)

@@ -133,22 +133,26 @@ class Groups:
     def create(self, quotas: Quotas) -> None:
         for folder in self._folders():
             folder.mkdir()
-        if memory := self._v1.get("memory"):
-            _write(memory / "memory.limit_in_bytes", str(quotas.memory))
-            if (memory / "memory.memsw.limit_in_bytes").exists():
-                _write(memory / "memory.memsw.limit_in_bytes", str(quotas.memory))
-            else:
-                _write(memory / "memory.swappiness", "0")
+        self.limit_memory(quotas.memory)
         if pids := self._v1.get("pids"):
             _write(pids / "pids.max", str(quotas.processes))
         if self._unified is None:
             return
-        if "memory" in self._unified_controllers:
-            _write(self._unified / "memory.max", str(quotas.memory))
-            if (self._unified / "memory.swap.max").exists():
-                _write(self._unified / "memory.swap.max", "0")
         if "pids" in self._unified_controllers:
             _write(self._unified / "pids.max", str(quotas.processes))
+
+    def limit_memory(self, size: int) -> None:
+        """In bytes, swap included; set again it may only become less."""
+        if memory := self._v1.get("memory"):
+            _write(memory / "memory.limit_in_bytes", str(size))
+            if (memory / "memory.memsw.limit_in_bytes").exists():
+                _write(memory / "memory.memsw.limit_in_bytes", str(size))
+            else:
+                _write(memory / "memory.swappiness", "0")
+        if self._unified is not None and "memory" in self._unified_controllers:
+            _write(self._unified / "memory.max", str(size))
+            if (self._unified / "memory.swap.max").exists():
+                _write(self._unified / "memory.swap.max", "0")
 
     def limit_cpu(self, cpus: float) -> None:
         """Sets the share of CPU, in cores. Apart from the rest, for it would slow the making of the environment

@@ -1,10 +1,14 @@
-"""What a forked process does to itself between fork and exec, to become a runtime process in an environment
-that it has no power over. The order is the point: everything that needs privilege comes first, and the user
-namespace last, so that every other namespace belongs to a user namespace outside.
+"""What a forked process does to itself to become a runtime process in an environment that it has no power
+over: between fork and exec, or, forked from a zygote, without exec. The order is the point: everything that
+needs privilege comes first, and the user namespace last, so that every other namespace belongs to a user
+namespace outside.
 
-Talks to the driver over its own channel: descriptors out, one message back ("go", when the network is attached
-and the cgroups are joined), an error text if any step fails; the channel closes at exec. Standard library only.
+Talks to the driver over its own channel: descriptors out, one message back ("go", when the network is
+attached and the cgroups are joined), an error text if any step fails; the channel closes at the end. Runs
+on every Python 3 that a runtime names, for a zygote loads it: no newer syntax. Standard library only.
 """
+
+from __future__ import annotations
 
 import os
 import resource
@@ -18,6 +22,7 @@ from lambent.executor.drivers.sandbox import syscalls as sys_
 
 UID, GID = 993, 990  # AWS: sbx_user1051
 RUNTIME_API = ("127.0.0.1", 9001)
+ZYGOTE_CONTROL = 3  # the launcher looks there for a socket
 _CAP_SYS_ADMIN, _CAP_SETPCAP = 1 << 21, 1 << 8
 _LISTEN_BACKLOG = 128
 _IPV6_FREEBIND = 78
@@ -34,27 +39,37 @@ class Steps:
         self.now = name
 
 
-def run(request: Mapping[str, Any], channel: socket.socket, output: int, root: str, program: bytes) -> NoReturn:
+def run(
+    request: Mapping[str, Any], channel: socket.socket, output: int, root: str, program: sys_.Filter
+) -> NoReturn:
     """Never returns: the process becomes the runtime, or reports and exits."""
     steps = Steps()
     try:
-        _contain(steps, request, channel, output, root, program)
+        begin(steps, request, channel, output)
+        steps.at("file system")
+        rootfs.complete(root, request)
+        steps.at("/tmp")
+        rootfs.mount_tmp(root, request)
+        steps.at("root")
+        sys_.pivot(root)
+        settle(steps, channel)
+        os.chdir("/var/task")
+        drop(steps, request, program)
+        steps.at(f"starting {request['argv'][0]}")
         os.execve(request["argv"][0], request["argv"], request["env"])
     except BaseException as error:
-        try:
-            wire.send(channel, {"error": f"{steps.now}: {error}"})
-        finally:
-            os._exit(127)
+        give_up(steps, error, channel)
 
 
-def _contain(
-    steps: Steps,
-    request: Mapping[str, Any],
-    channel: socket.socket,
-    output: int,
-    root: str,
-    program: bytes,
-) -> None:
+def give_up(steps: Steps, error: BaseException, channel: socket.socket) -> NoReturn:
+    try:
+        wire.send(channel, {"error": f"{steps.now}: {error}"})
+    finally:
+        os._exit(127)
+
+
+def begin(steps: Steps, request: Mapping[str, Any], channel: socket.socket, output: int) -> None:
+    """A session, output and namespaces of its own."""
     steps.at("session")
     os.setsid()
     os.umask(0o022)
@@ -71,27 +86,55 @@ def _contain(
     steps.at("mount, ipc and uts namespaces")
     sys_.unshare(sys_.NEWNS | sys_.NEWIPC | sys_.NEWUTS)
     sys_.mount(None, "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
-    steps.at("file system")
-    rootfs.complete(root, request)
-    steps.at("/tmp")
-    rootfs.mount_tmp(root, request)
-    steps.at("root")
-    sys_.pivot(root)
-    os.chdir("/var/task")
+
+
+def settle(steps: Steps, channel: socket.socket) -> None:
+    """Once the root is its own: waits until the driver has attached the network and joined the cgroups."""
     sys_.set_hostname("localhost")
-    steps.at("limits")
-    _set_limits(request["rlimits"])
     _wait_for_go(steps, channel)
     steps.at("cgroup namespace")
     sys_.unshare(sys_.NEWCGROUP)
+
+
+def drop(steps: Steps, request: Mapping[str, Any], program: sys_.Filter) -> None:
+    """Gives every power away."""
+    steps.at("limits")
+    _set_limits(request["rlimits"])
     steps.at("user namespace")
     _become(request["uid"], separate=request["separate_uid"])
     steps.at("capabilities")
     sys_.drop_capabilities()
     sys_.close_on_exec_from(3)
     steps.at("system call filter")
-    sys_.install_filter(program)
-    steps.at(f"starting {request['argv'][0]}")
+    program.install()
+
+
+def become_zygote(
+    request: Mapping[str, Any], channel: socket.socket, output: int, control: int, root: str
+) -> NoReturn:
+    """Never returns: the process becomes a zygote, an interpreter inside the read-only root that has every
+    power of the spawner, its control socket, and no user code; or reports and exits."""
+    steps = Steps()
+    try:
+        steps.at("session")
+        os.setsid()
+        os.umask(0o022)
+        _reset_signals()
+        steps.at("mount namespace")
+        sys_.unshare(sys_.NEWNS)
+        sys_.mount(None, "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
+        steps.at("file system")
+        rootfs.complete_for_zygote(root, request)
+        steps.at("root")
+        sys_.pivot(root)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(control, ZYGOTE_CONTROL)
+        sys_.close_on_exec_from(ZYGOTE_CONTROL + 1)
+        steps.at(f"starting {request['argv'][0]}")
+        os.execve(request["argv"][0], request["argv"], request["env"])
+    except BaseException as error:
+        give_up(steps, error, channel)
 
 
 def _reset_signals() -> None:
@@ -167,5 +210,6 @@ def _become(uid: int, *, separate: bool) -> None:
     sys_.unshare(sys_.NEWUSER)
     sys_.prctl(sys_.PR_SET_DUMPABLE, 1)  # else the kernel gives /proc/self to root
     for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {uid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(file, text.encode())
+        os.close(file)

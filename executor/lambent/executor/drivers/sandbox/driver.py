@@ -4,8 +4,7 @@ falls back step by step; the forking is the spawner's, the inside `contain`'s, f
 
 Start, in order: an outside uid; /tmp image and groups; the spawner forks; while the process builds its file
 system the driver moves it into its groups and attaches its network; then "go", and the runtime is executed.
-Room for later: a parked slot is a start that stops before "go", with code and environment sent along with
-it.
+A slot is made in the same way, by a zygote, and after "go" it waits for its function: `parking` keeps some.
 """
 
 import asyncio
@@ -20,10 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox
-from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, sampler, seccomp, wire
+from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, rootfs, sampler, seccomp, wire
+from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.netport import Network
+from lambent.executor.drivers.sandbox.parking import Parking, Refused
 from lambent.executor.drivers.sandbox.running import RunningSandbox
-from lambent.executor.drivers.sandbox.spawning import SpawnerProcess, next_message
+from lambent.executor.drivers.sandbox.spawning import (
+    ForkingProcess,
+    SpawnerProcess,
+    ZygoteProcess,
+    next_message,
+)
 from lambent.kernel.errors import LambdaError, ServiceException
 from lambent.kernel.log import Log
 from lambent.kernel.models import Enforcement
@@ -36,10 +42,6 @@ _START_SECONDS = 30.0
 _RELEASE_SECONDS = 15.0
 _PROBE = "probe"
 _PROBE_PROGRAMS = ("/bin/true", "/usr/bin/true", "/bin/sh")
-
-
-class _Refused(Exception):
-    """A step of a start failed; the text says which and why."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class SandboxDriver:
         self._images = ephemeral.Images(config.state_dir)
         self._spawner: SpawnerProcess | None = None
         self._spawning = asyncio.Lock()
+        self._parking = Parking(self, config.parked_slots)
         self._lock = -1
         self._open = False
 
@@ -161,7 +164,7 @@ class SandboxDriver:
         spec = EnvironmentSpec(_PROBE, argv, {}, empty, empty, None, (), 128, 512)
         try:
             sandbox = await self._make(spec)
-        except (_Refused, ServiceException) as error:
+        except (Refused, ServiceException) as error:
             return str(error)
         try:
             end = await asyncio.wait_for(asyncio.shield(sandbox.exited), _START_SECONDS)
@@ -173,6 +176,7 @@ class SandboxDriver:
 
     async def close(self) -> None:
         self._open = False
+        await self._parking.close()
         for sandbox in list(self._sandboxes.values()):
             sandbox.kill()
         await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes.values())))
@@ -197,14 +201,19 @@ class SandboxDriver:
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
         if not self._open:
             raise ServiceException("the sandbox driver is not open")
+        if any(sandbox.id == spec.id for sandbox in self._sandboxes.values()):
+            raise ServiceException(f"environment {spec.id} exists already")
         try:
-            return await self._make(spec)
-        except _Refused as error:
+            return await self._parking.start(spec) or await self._make(spec)
+        except Refused as error:
             raise ServiceException(f"the environment does not start: {error}") from error
 
-    async def _make(self, spec: EnvironmentSpec) -> RunningSandbox:
-        if spec.id in self._sandboxes:
-            raise ServiceException(f"environment {spec.id} exists already")
+    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox:
+        """An environment forked by the zygote that waits for its function; `spec` has its name, the size of its
+        /tmp and room for any memory. Raises Refused, NoRoom, ServiceException."""
+        return await self._make(spec, zygote)
+
+    async def _make(self, spec: EnvironmentSpec, zygote: ZygoteProcess | None = None) -> RunningSandbox:
         if not self._uids:
             raise ServiceException(f"all {self._config.uid_count} uids of environments are in use")
         uid = self._uids.popleft()
@@ -212,35 +221,43 @@ class SandboxDriver:
         self._sandboxes[spec.id] = sandbox
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await self._launch(spec, sandbox)
+                await self._launch(spec, sandbox, zygote)
         except BaseException as error:
             await sandbox.dispose()
             if isinstance(error, TimeoutError):
-                raise _Refused(f"it took more than {_START_SECONDS:.0f} s") from error
+                raise Refused(f"it took more than {_START_SECONDS:.0f} s") from error
             raise
         return sandbox
 
-    async def _launch(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None:
-        spawner = sandbox.spawner = await self._running_spawner()
+    async def _launch(
+        self, spec: EnvironmentSpec, sandbox: RunningSandbox, zygote: ZygoteProcess | None
+    ) -> None:
+        spawner = await self._running_spawner()
+        sandbox.spawner = forker = spawner if zygote is None else zygote
         await self._prepare(spec, sandbox)
         read, write = os.pipe2(os.O_CLOEXEC)
         sandbox.output = read
         os.set_blocking(read, False)
-        channel, theirs = wire.pair()
-        with channel:
-            channel.setblocking(False)
-            body = wire.body(self._request(spec, sandbox))
-            try:
-                with theirs:
-                    spawner.start(body, theirs.fileno(), write)
-            finally:
-                os.close(body)
-                os.close(write)
-            try:
-                await self._accompany(spec, sandbox, channel)
-            except BaseException:
-                await self._adopt_late(sandbox, channel)
-                raise
+        sandbox.channel, theirs = wire.pair()
+        sandbox.channel.setblocking(False)
+        # A zygote does not see the machine's devices.
+        device = [sandbox.image.hold] if zygote is not None and sandbox.image is not None else []
+        body = wire.body(self._request(spec, sandbox))
+        try:
+            with theirs:
+                forker.start(body, theirs.fileno(), write, *device)
+        finally:
+            os.close(body)
+            os.close(write)
+        try:
+            await self._accompany(sandbox, sandbox.channel)
+            if zygote is None:
+                await self._see_off(spec, sandbox, sandbox.channel)
+            elif (await self._step(sandbox.channel))[0]["step"] != "parked":
+                raise Refused("the slot does not wait for its function")
+        except BaseException:
+            await self._adopt_late(sandbox, sandbox.channel)
+            raise
 
     @staticmethod
     async def _adopt_late(sandbox: RunningSandbox, channel: socket.socket) -> None:
@@ -262,8 +279,8 @@ class SandboxDriver:
                     self._config.state_dir / "roots",
                     rootless=self._abilities.rootless,
                     exited=self._exited,
-                    dying=self._spawner_dying,
-                    died=self._spawner_died,
+                    dying=self._forker_dying,
+                    died=self._forker_died,
                 )
                 await spawner.open()
                 self._spawner = spawner
@@ -282,26 +299,26 @@ class SandboxDriver:
                 with self._images.promise(spec.ephemeral_mb):
                     await _to_end(loop.run_in_executor(None, self._make_image, spec, sandbox))
             except OSError as error:
-                raise _Refused(f"/tmp: {error}") from error
+                raise Refused(f"/tmp: {error}") from error
         if abilities.tree is not None:
             quotas = cgroups.Quotas(spec.memory_mb * _MB, self._config.limits.processes)
             try:
                 sandbox.groups = abilities.tree.make(spec.id, quotas)
             except OSError as error:
-                raise _Refused(f"control groups: {error}") from error
+                raise Refused(f"control groups: {error}") from error
 
     def _make_image(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None:
         sandbox.image = self._images.make(spec.ephemeral_mb)
 
     def _request(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> dict[str, Any]:
         """What `spawner`, `contain` and `rootfs` read."""
-        network, rootless = self._network, self._abilities.rootless
+        rootless = self._abilities.rootless
         return {
             "id": spec.id,
             "argv": list(spec.argv),
             "env": dict(spec.env),
             "prefixes": [str(prefix) for prefix in spec.prefixes],
-            "etc": dict(network.etc_files()) if network is not None else {},
+            "etc": self.etc_files(),
             "task": str(spec.task_dir),
             "runtime": str(spec.runtime_dir),
             "opt": str(spec.opt_dir) if spec.opt_dir is not None else None,
@@ -312,7 +329,7 @@ class SandboxDriver:
             "rlimits": self._rlimits(spec),
             "sockets": [
                 (one.family, one.type, one.host, one.port)
-                for one in (network.sockets() if network is not None else ())
+                for one in (self._network.sockets() if self._network is not None else ())
             ],
         }
 
@@ -326,8 +343,8 @@ class SandboxDriver:
             wanted["DATA"] = 2 * spec.memory_mb * _MB + (1 << 30)
         return wanted
 
-    async def _accompany(self, spec: EnvironmentSpec, sandbox: RunningSandbox, channel: socket.socket) -> None:
-        """Follows the process from fork to exec. Raises _Refused with the step that failed."""
+    async def _accompany(self, sandbox: RunningSandbox, channel: socket.socket) -> None:
+        """Follows the process from fork to "go". Raises Refused with the step that failed."""
         joining: asyncio.Future[None] | None = None
         ready = False
         try:
@@ -349,25 +366,96 @@ class SandboxDriver:
         try:
             channel.send(b"go")
         except OSError as error:
-            raise _Refused(f"the process ended before it was told to go: {error}") from error
+            raise Refused(f"the process ended before it was told to go: {error}") from error
+
+    async def _see_off(self, spec: EnvironmentSpec, sandbox: RunningSandbox, channel: socket.socket) -> None:
+        """Waits until the process is the function's. Raises Refused with the step that failed."""
         last = await next_message(channel)
         if last is not None:
-            raise _Refused(str(last[0].get("error", last[0])))
-        if sandbox.groups is not None:  # only now: the last steps before exec are not the function's
+            raise Refused(str(last[0].get("error", last[0])))
+        sandbox.hang_up()
+        if sandbox.groups is not None:  # only now: the last steps before that are not the function's
             sandbox.cpus = spec.memory_mb / self._config.limits.cpu_mb_per_core
             try:
                 sandbox.groups.limit_cpu(max(1.0, sandbox.cpus))
             except OSError as error:  # a parent group has less than one core
-                raise _Refused(f"control groups: {error}") from error
+                raise Refused(f"control groups: {error}") from error
+
+    async def assign(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None:
+        """Makes a slot the function's environment. On any failure it is freed. Raises Refused,
+        ServiceException."""
+        assert self._spawner is not None and sandbox.channel is not None
+        channel = sandbox.channel
+        sandbox.id, sandbox.memory_limit = spec.id, spec.memory_mb * _MB
+        trees = {"/var/task": str(spec.task_dir)}
+        if spec.opt_dir is not None:
+            trees["/opt"] = str(spec.opt_dir)
+        message: dict[str, Any] = {"function": {"env": dict(spec.env), "rlimits": self._rlimits(spec)}}
+        opened: list[int] = []
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                if self._abilities.rootless:  # who may mount nothing; the spawner may, in its own namespace
+                    self._spawner.send_trees(trees, channel.fileno())
+                else:
+                    message["trees"] = list(trees)
+                    opened.extend(sys_.open_tree(path, rootfs.READ_ONLY) for path in trees.values())
+                if sandbox.groups is not None:
+                    sandbox.groups.limit_memory(sandbox.memory_limit)
+                wire.send(channel, message, opened)
+                while opened:
+                    os.close(opened.pop())
+                await self._see_off(spec, sandbox, channel)
+        except BaseException as error:
+            for tree in opened:
+                os.close(tree)
+            await sandbox.dispose()
+            if isinstance(error, OSError):  # a TimeoutError too
+                raise Refused(f"the slot was lost: {error}") from error
+            raise
+
+    async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess:
+        """A zygote for starts like `spec`, with these modules loaded. Raises ServiceException."""
+        spawner = await self._running_spawner()
+        zygote = ZygoteProcess(exited=self._exited, dying=self._forker_dying, died=self._forker_died)
+        await zygote.open(
+            spawner,
+            {
+                "argv": list(spec.argv),
+                "env": dict(spec.fork_env or {}),
+                "prefixes": [str(prefix) for prefix in spec.prefixes],
+                "etc": self.etc_files(),
+                "runtime": str(spec.runtime_dir),
+            },
+            preload,
+        )
+        return zygote
+
+    def etc_files(self) -> dict[str, str]:
+        """What the network wants in /etc of each environment."""
+        return dict(self._network.etc_files()) if self._network is not None else {}
+
+    def holds(self, zygote: ZygoteProcess) -> bool:
+        """Whether an environment lives that was forked by it."""
+        return any(sandbox.spawner is zygote for sandbox in self._sandboxes.values())
+
+    @property
+    def parked(self) -> int:
+        """Slots that wait for a function."""
+        return self._parking.parked
+
+    @property
+    def spare_uids(self) -> int:
+        """Uids that parking may take: half of all are left to starts."""
+        return max(0, len(self._uids) - self._config.uid_count // 2)
 
     @staticmethod
     async def _step(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
         received = await next_message(channel)
         if received is None:
-            raise _Refused("the process ended while its environment was made")
+            raise Refused("the process ended while its environment was made")
         message, descriptors = received
         if "error" in message:
-            raise _Refused(str(message["error"]))
+            raise Refused(str(message["error"]))
         return message, descriptors
 
     @staticmethod
@@ -381,7 +469,7 @@ class SandboxDriver:
         except ProcessLookupError:
             return  # it failed already, and says why over its channel
         except OSError as error:
-            raise _Refused(f"control groups: {error}") from error
+            raise Refused(f"control groups: {error}") from error
 
     async def _attach(self, sandbox: RunningSandbox, descriptors: list[int]) -> None:
         sandbox.namespace = descriptors[0]
@@ -397,31 +485,32 @@ class SandboxDriver:
                 sandbox.id, sandbox.namespace, self._spawner.user_namespace, others
             )
         except (OSError, LambdaError) as error:
-            raise _Refused(f"network: {error}") from error
+            raise Refused(f"network: {error}") from error
 
     # ---- what is reported -----------------------------------------------------------------------------
 
-    def _exited(self, environment_id: str, status: int) -> None:
-        sandbox = self._sandboxes.get(environment_id)
+    def _exited(self, key: str, status: int) -> None:
+        sandbox = self._sandboxes.get(key)
         if sandbox is not None:
             sandbox.ended(status)
 
-    # Only its own: another spawner may have started environments by then.
+    # Only its own: another one may have started environments by then.
 
-    def _spawner_dying(self, spawner: SpawnerProcess) -> None:
+    def _forker_dying(self, forker: ForkingProcess) -> None:
         for sandbox in self._sandboxes.values():
-            if sandbox.spawner is spawner:
+            if sandbox.spawner is forker:
                 sandbox.kill()
 
-    def _spawner_died(self, spawner: SpawnerProcess) -> None:
+    def _forker_died(self, forker: ForkingProcess) -> None:
         for sandbox in list(self._sandboxes.values()):
-            if sandbox.spawner is spawner:
+            if sandbox.spawner is forker:
                 sandbox.ended(None)
 
     def _released(self, sandbox: RunningSandbox, clean: bool) -> None:
         if sandbox.image is not None:
             self._images.release(sandbox.image)
-        self._sandboxes.pop(sandbox.id, None)
+        self._sandboxes.pop(sandbox.key, None)
+        self._parking.released()
         if clean:
             self._uids.append(sandbox.uid)
         else:

@@ -37,6 +37,11 @@ class Image:
         self.device = device
         self.size = size
 
+    @property
+    def hold(self) -> int:
+        """A descriptor of the device, until it is mounted."""
+        return self._hold
+
     def mounted(self) -> None:
         """The mount holds the device from now on."""
         if self._hold >= 0:

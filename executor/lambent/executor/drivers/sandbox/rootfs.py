@@ -3,8 +3,12 @@
 `build_template` runs once per set of interpreters in the spawner's own mount namespace: an unwritable tmpfs
 with the host's /usr, the interpreter's folders, a /dev and an /etc of its own. `complete` runs in each
 environment's copy of that namespace: code, layers, /tmp, a /proc of its own PID namespace; then the copy
-becomes the root. Standard library only.
+becomes the root. Of a zygote the copy with the interpreter's folders is the root already, and `renew` makes
+it that of one environment. Runs on every Python 3 that a runtime names, for a zygote loads it: no newer
+syntax. Standard library only.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
@@ -47,6 +51,9 @@ _ETC_OF_JAVA = "java-"  # /etc/java-17-openjdk: where Debian's JDKs keep their s
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt")
+SOURCES = "/home"  # of a zygote, while it starts
+ZYGOTE_TMP = "/tmp"
+_PLACES = ("/var/task", "/opt")
 _MASKED_FILES = (
     "kcore",
     "keys",
@@ -152,6 +159,31 @@ def complete(root: str, request: Mapping[str, Any]) -> None:
     # An ordinary user may mount a /proc only while the old root's, whole, is still in sight.
     sys_.mount("proc", f"{root}/proc", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
     _mask(f"{root}/proc", f"{root}/dev/null")
+
+
+def complete_for_zygote(root: str, request: Mapping[str, Any]) -> None:
+    """Adds what a zygote needs to its copy of the template: the runtime, our own sources for the start, and a
+    /proc as it is, without which a zygote of an ordinary user could mount none for its environments."""
+    sys_.bind(request["runtime"], f"{root}/var/runtime", READ_ONLY)
+    sys_.bind(request["sources"], root + SOURCES, READ_ONLY)
+    sys_.mount("proc", f"{root}/proc", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
+    sys_.mount("zygote", f"{root}{ZYGOTE_TMP}", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=1m,mode=755")
+    for number, place in enumerate(_PLACES):
+        # The dynamic linker looks once whether a folder of LD_LIBRARY_PATH is there, and remembers that.
+        os.makedirs(f"{root}{ZYGOTE_TMP}/{number}/lib")
+        sys_.bind(f"{root}{ZYGOTE_TMP}/{number}", root + place, READ_ONLY)
+
+
+def renew() -> None:
+    """Makes a zygote's root that of a new environment, whose /tmp, code and layers come later. Needs the
+    environment's PID namespace and a mount namespace of its own."""
+    for place in (*_PLACES, ZYGOTE_TMP):
+        sys_.unmount(place)
+    # The zygote's own stays until then: an ordinary user may mount a /proc only while a whole one is in sight.
+    sys_.mount("proc", "/tmp", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
+    _mask("/tmp", "/dev/null")
+    sys_.unmount("/proc")
+    sys_.mount("/tmp", "/proc", None, sys_.MS_MOVE)
 
 
 def mount_tmp(root: str, request: Mapping[str, Any]) -> None:

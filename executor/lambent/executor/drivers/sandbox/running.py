@@ -3,6 +3,7 @@ method whether a start failed half way, the function ended, or the server stops.
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import time
@@ -22,7 +23,8 @@ _GONE_SECONDS = 10.0
 
 
 class RunningSandbox:
-    """The sandbox driver's `Sandbox`. `release(sandbox, clean)` is called once, when all is freed; `clean` is
+    """The sandbox driver's `Sandbox`. `key` is its name among those that the driver holds: its id, or that of a
+    slot before it was an environment's. `release(sandbox, clean)` is called once, when all is freed; `clean` is
     false when processes or groups could not be confirmed gone, so that the uid must not be used again."""
 
     def __init__(
@@ -34,9 +36,10 @@ class RunningSandbox:
         tasks: Tasks,
         release: Callable[["RunningSandbox", bool], None],
     ) -> None:
-        self.id = environment_id
+        self.id = self.key = environment_id
         self.uid = uid
         self.memory_limit = memory_limit
+        self.start = "plain"
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.listener: socket.socket = None  # type: ignore[assignment]  # set before `start` returns
         self.output = -1
@@ -44,7 +47,8 @@ class RunningSandbox:
         self.groups: Groups | None = None
         self.image: ephemeral.Image | None = None
         self.attachment: Attachment | None = None
-        self.spawner: object = None  # whose end is its own
+        self.spawner: object = None  # whose end is its own: the spawner or a zygote
+        self.channel: socket.socket | None = None  # to the process, while it is not a function's yet
         self.namespace = -1
         self.tmp = -1
         self.sampled_peak = self._cpu_us = 0
@@ -52,7 +56,8 @@ class RunningSandbox:
         self._tasks = tasks
         self._release = release
         self._init = self._runtime = -1
-        self._killed = self._over_memory = False
+        self._killed = self._over_memory = self._was_frozen = False
+        self._ends = select.poll()
         self._disposing: asyncio.Task[None] | None = None
 
     # ---- while it is made -----------------------------------------------------------------------------
@@ -60,10 +65,16 @@ class RunningSandbox:
     def adopt(self, init: int, runtime: int) -> None:
         """Takes the pidfds of its PID 1 and of the runtime process."""
         self._init, self._runtime = init, runtime
+        self._ends.register(runtime, select.POLLIN)
 
     @property
     def adopted(self) -> bool:
         return self._init >= 0
+
+    def hang_up(self) -> None:
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
 
     def pid(self) -> int:
         """The runtime process's pid as this process sees it; -1 once it is reaped."""
@@ -78,10 +89,18 @@ class RunningSandbox:
     def freeze(self) -> None:
         if self.groups is not None and not self.exited.done():
             self.groups.freeze()
+            self._was_frozen = True
 
     def thaw(self) -> None:
         if self.groups is not None and not self.exited.done():
             self.groups.thaw()
+
+    def alive(self) -> bool:
+        if self.exited.done() or self._killed or self._ends.poll(0):
+            return False
+        # Version 1's freezer keeps what was killed in it from dying before the thaw.
+        was_frozen, self._was_frozen = self._was_frozen, False
+        return not (was_frozen and usage.is_dying(self.pid()))
 
     def initialised(self) -> None:
         if self.groups is not None and not self.exited.done():
@@ -204,6 +223,7 @@ class RunningSandbox:
         return True
 
     def _close_descriptors(self) -> None:
+        self.hang_up()
         if self.listener is not None:
             self.listener.close()
         for name in ("output", "namespace", "_init", "_runtime"):

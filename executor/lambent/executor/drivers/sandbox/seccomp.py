@@ -5,6 +5,8 @@ What is denied answers EPERM, as without the capability; `clone3` answers ENOSYS
 `clone`, whose flags a filter can read. Assembled here, for x86_64 and aarch64; standard library only.
 """
 
+from __future__ import annotations
+
 import errno
 import platform
 import struct

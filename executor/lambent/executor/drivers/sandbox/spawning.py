@@ -1,5 +1,6 @@
-"""The driver's end of the spawner: starts that process, hands it requests and passes on what it reports,
-because the driver must notice its death at once (every environment died with it) and start another."""
+"""The driver's end of the processes that fork environments, the spawner and zygotes: starts them, hands
+them requests and passes on what they report, because the driver must notice a death at once (every
+environment forked there died with it) and start another."""
 
 import asyncio
 import os
@@ -7,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lambent.executor.drivers.sandbox import wire
@@ -52,10 +53,107 @@ def _resolve(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-class SpawnerProcess:
-    """One spawner. Called on the event loop: `exited(id, wait status)`; `dying(it)` when it is lost, so that
-    what is frozen gets thawed and can die; `died(it)` when the kernel has ended everything that was under
-    it."""
+class ForkingProcess:
+    """One such process. Called on the event loop: `exited(id, wait status)`; `dying(it)` when it is lost,
+    so that what is frozen gets thawed and can die; `died(it)` when the kernel has ended everything that was
+    under it."""
+
+    name = "process"
+
+    def __init__(
+        self,
+        *,
+        exited: Callable[[str, int], None],
+        dying: "Callable[[ForkingProcess], None]",
+        died: "Callable[[ForkingProcess], None]",
+    ) -> None:
+        self._exited = exited
+        self._dying = dying
+        self._died = died
+        self._control: socket.socket | None = None
+        self._pidfd = -1
+        self._failure = ""
+
+    @property
+    def alive(self) -> bool:
+        return self._control is not None
+
+    def start(self, body: int, channel: int, output: int, *more: int) -> None:
+        """Asks for an environment; the rest comes over `channel`. Raises ServiceException."""
+        self._ask({}, [body, channel, output, *more])
+
+    def _ask(self, message: Mapping[str, object], descriptors: Sequence[int]) -> None:
+        if self._control is None:
+            raise ServiceException(f"the {self.name} has died")
+        try:
+            wire.send(self._control, message, descriptors)
+        except OSError as error:
+            raise ServiceException(f"the {self.name} takes no request: {error}") from error
+
+    def _failed(self, message: Mapping[str, object]) -> None:
+        self._failure = str(message.get("fatal", message))
+        _log.debug(f"The {self.name} failed.", traceback=message.get("traceback"))
+
+    def _readable(self) -> None:
+        while self._control is not None:
+            try:
+                received = wire.receive(self._control)
+            except BlockingIOError:
+                return
+            if received is None:
+                self._lost()
+                return
+            message = received[0]
+            if "exited" in message:
+                self._exited(str(message["exited"]), int(message["status"]))
+            else:
+                self._failed(message)
+
+    def _lost(self) -> None:
+        _log.error(f"The {self.name} died, and every environment with it.", failure=self._failure)
+        gone = os.dup(self._pidfd)
+        self._close_descriptors()
+        self._dying(self)
+        asyncio.get_running_loop().add_reader(gone, self._gone, gone)
+
+    def _gone(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        self._died(self)
+
+    def _close_descriptors(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            asyncio.get_running_loop().remove_reader(control.fileno())
+            control.close()
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                _log.debug(f"The {self.name} was gone already.")
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    async def close(self) -> None:
+        """Ends it and everything it started; returns when the kernel has done so."""
+        if self._control is None:
+            return
+        gone = os.dup(self._pidfd)
+        self._close_descriptors()
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(gone, _resolve, ended)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(gone)
+            os.close(gone)
+
+
+class SpawnerProcess(ForkingProcess):
+    """The spawner."""
+
+    name = "spawner"
 
     def __init__(
         self,
@@ -63,22 +161,13 @@ class SpawnerProcess:
         *,
         rootless: bool,
         exited: Callable[[str, int], None],
-        dying: "Callable[[SpawnerProcess], None]",
-        died: "Callable[[SpawnerProcess], None]",
+        dying: Callable[[ForkingProcess], None],
+        died: Callable[[ForkingProcess], None],
     ) -> None:
+        super().__init__(exited=exited, dying=dying, died=died)
         self._folder = folder
         self._rootless = rootless
-        self._exited = exited
-        self._dying = dying
-        self._died = died
-        self._control: socket.socket | None = None
-        self._pidfd = -1
-        self._failure = ""
         self.pid = 0
-
-    @property
-    def alive(self) -> bool:
-        return self._control is not None
 
     @property
     def user_namespace(self) -> str | None:
@@ -106,6 +195,15 @@ class SpawnerProcess:
         finally:
             os.close(said)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._readable)
+
+    def send_trees(self, trees: Mapping[str, str], channel: int) -> None:
+        """Asks for copies of the trees, by place, to be sent from the end `channel`. Raises
+        ServiceException."""
+        self._ask({"trees": dict(trees)}, [channel])
+
+    def start_zygote(self, body: int, channel: int, output: int, control: int) -> None:
+        """Asks for a zygote; the rest comes over `channel`. Raises ServiceException."""
+        self._ask({"zygote": True}, [body, channel, output, control])
 
     def _launch(self, descriptor: int, said: int) -> "subprocess.Popen[bytes]":
         source_root = str(Path(__file__).resolve().parents[4])
@@ -140,70 +238,86 @@ class SpawnerProcess:
                 return False
         return True
 
-    def _failed(self, message: Mapping[str, object]) -> None:
-        self._failure = str(message.get("fatal", message))
-        _log.debug("The spawner failed.", traceback=message.get("traceback"))
 
-    def start(self, body: int, channel: int, output: int) -> None:
-        """Asks for an environment; the rest comes over `channel`. Raises ServiceException."""
-        if self._control is None:
-            raise ServiceException("the spawner has died")
+class ZygoteProcess(ForkingProcess):
+    """One zygote, a child of the spawner's."""
+
+    name = "zygote"
+
+    def __init__(
+        self,
+        *,
+        exited: Callable[[str, int], None],
+        dying: Callable[[ForkingProcess], None],
+        died: Callable[[ForkingProcess], None],
+    ) -> None:
+        super().__init__(exited=exited, dying=dying, died=died)
+        self._said = -1
+
+    async def open(
+        self, spawner: SpawnerProcess, request: Mapping[str, object], preload: Sequence[str]
+    ) -> None:
+        """Starts it; `request` as `contain.become_zygote` reads it, `preload`: modules for it to load.
+        Raises ServiceException with what it said."""
+        ours, theirs = wire.pair()
+        ours.setblocking(False)
+        self._control = ours
+        self._said, output = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._said, False)
+        source_root = str(Path(__file__).resolve().parents[4])
+        body = wire.body({**request, "sources": source_root})
+        wire.send(ours, {"preload": list(preload)})
+        channel, far = wire.pair()
+        channel.setblocking(False)
         try:
-            wire.send(self._control, {}, [body, channel, output])
-        except OSError as error:
-            raise ServiceException(f"the spawner takes no request: {error}") from error
+            with channel:
+                try:
+                    with theirs, far:
+                        spawner.start_zygote(body, far.fileno(), output, theirs.fileno())
+                finally:
+                    os.close(body)
+                    os.close(output)
+                async with asyncio.timeout(_READY_SECONDS):
+                    ready = await self._begun(channel) and await self._ready(ours)
+            if not ready:
+                raise ServiceException(f"the zygote does not start: {self._failure or self._last_words()}")
+        except BaseException:
+            self._close_descriptors()
+            raise
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._readable)
 
-    def _readable(self) -> None:
-        while self._control is not None:
-            try:
-                received = wire.receive(self._control)
-            except BlockingIOError:
-                return
-            if received is None:
-                self._lost()
-                return
-            message = received[0]
-            if "exited" in message:
-                self._exited(str(message["exited"]), int(message["status"]))
-            else:
-                self._failed(message)
+    async def _begun(self, channel: socket.socket) -> bool:
+        """Whether it came as far as to be executed."""
+        while (received := await next_message(channel)) is not None:
+            message, descriptors = received
+            if "error" in message:
+                self._failure = str(message["error"])
+                return False
+            self._pidfd = descriptors[0]
+        return self._pidfd >= 0
+
+    async def _ready(self, control: socket.socket) -> bool:
+        received = await next_message(control)
+        if received is None:
+            return False
+        if received[0].get("problem"):
+            print(received[0]["problem"])
+            _log.warning("Forked starts are slower than they could be.", why=received[0]["problem"])
+        return True
 
     def _lost(self) -> None:
-        _log.error("The spawner died, and every environment with it.", failure=self._failure)
-        gone = os.dup(self._pidfd)
-        self._close_descriptors()
-        self._dying(self)
-        asyncio.get_running_loop().add_reader(gone, self._gone, gone)
+        self._failure = self._failure or self._last_words()
+        super()._lost()
 
-    def _gone(self, pidfd: int) -> None:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
-        self._died(self)
+    def _last_words(self) -> str:
+        try:
+            text = os.read(self._said, 65_536).decode(errors="replace").strip()
+        except BlockingIOError:
+            text = ""
+        return text.rpartition("\n")[2] or "it ended"
 
     def _close_descriptors(self) -> None:
-        control, self._control = self._control, None
-        if control is not None:
-            asyncio.get_running_loop().remove_reader(control.fileno())
-            control.close()
-        if self._pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                _log.debug("The spawner was gone already.", pid=self.pid)
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    async def close(self) -> None:
-        """Ends it and everything it started; returns when the kernel has done so."""
-        if self._control is None:
-            return
-        gone = os.dup(self._pidfd)
-        self._close_descriptors()
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(gone, _resolve, ended)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(gone)
-            os.close(gone)
+        super()._close_descriptors()
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1

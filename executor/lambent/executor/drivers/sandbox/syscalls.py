@@ -2,7 +2,10 @@
 environment is made of exactly these and a refusal must say which one. Standard library only.
 
 Numbers are Linux's ABI; calls without a libc wrapper have the same number on x86_64 and aarch64 unless told.
+Runs on every Python 3 that a runtime names, for a zygote loads it: no newer syntax.
 """
+
+from __future__ import annotations
 
 import ctypes
 import fcntl
@@ -20,14 +23,15 @@ NEWPID = 0x20000000
 NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 2, 4, 8, 1024
-MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 16384, 1 << 18, 1 << 19
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 8192, 16384, 1 << 18, 1 << 19
 
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 
 _AT_FDCWD = -100
-_AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC, 4
 _MNT_DETACH = 2
-_MOUNT_SETATTR, _CLOSE_RANGE = 442, 436
+_MOUNT_SETATTR, _CLOSE_RANGE, _OPEN_TREE, _MOVE_MOUNT = 442, 436, 428, 429
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), -1)
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(platform.machine(), -1)
 _CLOSE_RANGE_CLOEXEC = 4
@@ -39,7 +43,12 @@ _SECCOMP_MODE_FILTER, _CAP_AMBIENT_CLEAR_ALL = 2, 4
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _IFF_UP = 1
 
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
+_ZEROS = (0, 0, 0, 0)
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 def _check(result: int, what: str) -> int:
@@ -82,6 +91,35 @@ def bind(source: str, target: str, attributes: int) -> None:
         set_attributes(target, attributes)
 
 
+def open_tree(path: str, attributes: int) -> int:
+    """A copy of the tree at `path` that is mounted nowhere, with its submounts, as a descriptor; it goes with
+    it."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    tree = _check(
+        _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), f"open_tree {path}"
+    )
+    value = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE, 0)
+    try:
+        _check(
+            _libc.syscall(
+                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, value, ctypes.c_size_t(len(value))
+            ),
+            f"mount_setattr {path}",
+        )
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def move_tree(tree: int, target: str) -> None:
+    """Mounts what `open_tree` made."""
+    _check(
+        _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH),
+        f"move_mount {target}",
+    )
+
+
 def pivot(root: str) -> None:
     """Makes a mount point the root and drops the old one whole."""
     os.chdir(root)
@@ -93,7 +131,12 @@ def pivot(root: str) -> None:
 def detach(path: str) -> None:
     """Drops a mount and those below, if `path` is one."""
     if os.path.ismount(path):
-        _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), f"umount {path}")
+        unmount(path)
+
+
+def unmount(path: str) -> None:
+    """Drops the topmost mount there and those below."""
+    _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), f"umount {path}")
 
 
 def set_hostname(name: str) -> None:
@@ -102,8 +145,7 @@ def set_hostname(name: str) -> None:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    padded = [ctypes.c_ulong(value) for value in (*arguments, *([0] * (4 - len(arguments))))]
-    _check(_libc.prctl(option, *padded), f"prctl {option}")
+    _check(_libc.prctl(option, *arguments, *_ZEROS[len(arguments) :]), f"prctl {option}")
 
 
 def set_capabilities(permitted: int) -> None:
@@ -116,22 +158,26 @@ def set_capabilities(permitted: int) -> None:
 def drop_capabilities() -> None:
     """Every capability goes, from the bounding set too, and no exec brings one back."""
     for capability in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # EINVAL: past the last capability that this kernel knows
-            if capability < 32:
-                raise
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            if capability < 32:  # else past the last capability that this kernel knows
+                _check(-1, "prctl PR_CAPBSET_DROP")
             break
     prctl(PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
     set_capabilities(0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def install_filter(program: bytes) -> None:
-    """Installs a seccomp filter: `program` is an array of struct sock_filter."""
-    code = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
-    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+class Filter:
+    """A seccomp filter, ready to be installed: `program` is an array of struct sock_filter."""
+
+    def __init__(self, program: bytes) -> None:
+        self._code = ctypes.create_string_buffer(program, len(program))
+        self._header = ctypes.create_string_buffer(
+            struct.pack("@HP", len(program) // 8, ctypes.addressof(self._code))
+        )
+
+    def install(self) -> None:
+        prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(self._header))
 
 
 def close_on_exec_from(first: int) -> None:
@@ -140,6 +186,17 @@ def close_on_exec_from(first: int) -> None:
         _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), _CLOSE_RANGE_CLOEXEC),
         "close_range",
     )
+
+
+def populate(address: int, length: int, *, written: bool) -> None:
+    """Has memory ready to be read, or to be written to; what is not there (any more) is left out. Does
+    nothing on a kernel that cannot (before 5.14)."""
+    _libc.madvise(address, length, _MADV_POPULATE_WRITE if written else _MADV_POPULATE_READ)
+
+
+def close_from(first: int) -> None:
+    """Closes every descriptor from `first` on."""
+    _check(_libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 0), "close_range")
 
 
 def loopback_up() -> None:

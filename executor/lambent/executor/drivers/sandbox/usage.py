@@ -6,6 +6,7 @@ forked workers share most of it.
 """
 
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,3 +73,12 @@ def _text(path: Path) -> str:
 def _sum(path: Path, names: tuple[str, ...]) -> int:
     """The sum of those fields, which are in kB."""
     return 1024 * sum(int(line.split()[1]) for line in _text(path).splitlines() if line.startswith(names))
+
+
+def is_dying(pid: int) -> bool:
+    """Whether a process has been killed, be it that it is not dead yet."""
+    fields = dict(line.split(":", 1) for line in _text(Path(f"/proc/{pid}/status")).splitlines() if ":" in line)
+    if not fields or fields["State"].split()[0] in "ZX":
+        return True
+    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+    return bool(pending & 1 << signal.SIGKILL - 1)

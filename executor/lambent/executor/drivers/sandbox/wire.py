@@ -3,6 +3,8 @@ descriptors beside it, so that a message is never half read. Standard library on
 site-packages.
 """
 
+from __future__ import annotations
+
 import array
 import json
 import os

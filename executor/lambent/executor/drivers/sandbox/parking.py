@@ -1,0 +1,275 @@
+"""Zygotes and parked slots: environments made ahead of need, so that a cold start only has to give one its
+code and variables. One line per kind of start (interpreter and runtime folder); `demand` says how many
+slots it keeps.
+
+Slots are made one at a time and when no start is under way, so that making them takes nothing from requests. A
+start that finds none forks one for itself; one that cannot be forked, or whose fork fails, is a plain start.
+"""
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from lambent.executor.drivers.base import EnvironmentSpec, NoRoom
+from lambent.executor.drivers.sandbox import forkable
+from lambent.executor.drivers.sandbox.demand import Demand
+from lambent.executor.drivers.sandbox.running import RunningSandbox
+from lambent.executor.drivers.sandbox.spawning import ZygoteProcess
+from lambent.kernel.errors import LambdaError
+from lambent.kernel.log import Log
+from lambent.kernel.tasks import Tasks
+
+_log = Log(__name__)
+
+EPHEMERAL_MB = 512  # AWS's default: the only size that is parked
+_MOST_MEMORY_MB = 10_240
+# A slot's own memory; of what the machine has left, so much may be parked.
+_SLOT_BYTES, _SHARE = 3 << 20, 0.05
+_QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
+_LOOK_SECONDS = 5.0
+# What forks share (the hash seed, the layout of addresses) does not live for ever.
+_ZYGOTE_SECONDS = 3600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
+
+
+class Refused(Exception):
+    """A step of a start failed; the text says which and why."""
+
+
+class Maker(Protocol):
+    """What of the driver makes things."""
+
+    async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess: ...
+
+    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox: ...
+
+    async def assign(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None: ...
+
+    def etc_files(self) -> dict[str, str]: ...
+
+    def holds(self, zygote: ZygoteProcess) -> bool: ...
+
+    @property
+    def spare_uids(self) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """The starts of one kind. `sample`: the last of them; `preload`: modules that its zygote has loaded;
+    `etc`: what the zygote's /etc was made of."""
+
+    sample: EnvironmentSpec
+    preload: Sequence[str]
+    demand: Demand
+    zygote: ZygoteProcess | None = None
+    made: float = 0.0
+    etc: dict[str, str] = field(default_factory=dict)
+    parked: deque[RunningSandbox] = field(default_factory=deque)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: float = 0.0
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Parking:
+    """All lines of one driver. `most`: slots kept at most, in all lines together; 0: nothing is forked."""
+
+    def __init__(self, maker: Maker, most: int) -> None:
+        self._maker = maker
+        self._most = most
+        self._lines: dict[tuple[object, ...], _Line] = {}
+        self._old: set[ZygoteProcess] = set()  # retired, with environments that live
+        self._tasks = Tasks("parking")
+        self._starting = 0
+        self._told: set[str] = set()
+        self._closed = False
+
+    @property
+    def parked(self) -> int:
+        return sum(len(line.parked) for line in self._lines.values())
+
+    # ---- starts ---------------------------------------------------------------------------------------
+
+    async def start(self, spec: EnvironmentSpec) -> RunningSandbox | None:
+        """The environment, forked; None if it has to be started plainly. Raises NoRoom."""
+        self._starting += 1
+        try:
+            return await self._fork(spec) if spec.fork_env is not None and self._most else None
+        finally:
+            self._starting -= 1
+
+    async def _fork(self, spec: EnvironmentSpec) -> RunningSandbox | None:
+        obstacle = forkable.obstacle(spec)
+        if obstacle is not None:
+            self._tell(
+                f"A function sets {obstacle}, which acts when a process starts: its starts are not forked."
+            )
+            return None
+        line = self._line(spec)
+        line.asked = time.monotonic()
+        line.demand.arrived(line.asked)
+        line.changed.set()
+        kind = "parked"
+        sandbox = self._take(line) if spec.ephemeral_mb == EPHEMERAL_MB else None
+        try:
+            if sandbox is None:
+                if line.zygote is None or not line.zygote.alive:
+                    return None
+                kind = "forked"
+                sandbox = await self._maker.make_slot(_slot(spec, spec.ephemeral_mb), line.zygote)
+            await self._maker.assign(spec, sandbox)
+        except NoRoom:
+            raise
+        except (Refused, LambdaError) as failure:
+            _log.warning("A fork failed; the start is a plain one.", environment=spec.id, why=str(failure))
+            return None
+        sandbox.start = kind
+        return sandbox
+
+    def _line(self, spec: EnvironmentSpec) -> _Line:
+        preload = forkable.preload(spec.task_dir, spec.env.get("_HANDLER", ""))
+        key = (*forkable.key(spec), *preload)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(spec, preload, Demand(self._most))
+            self._tasks.forever(f"park for {spec.runtime_dir.name}", self._keep(line))
+        line.sample = spec
+        return line
+
+    @staticmethod
+    def _take(line: _Line) -> RunningSandbox | None:
+        while line.parked:
+            sandbox = line.parked.popleft()
+            if not sandbox.exited.done():
+                return sandbox
+        return None
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _log.info(text)
+
+    # ---- keeping --------------------------------------------------------------------------------------
+
+    def released(self) -> None:
+        """An environment has been freed: a zygote may not be needed any more."""
+        if self._old:
+            for line in self._lines.values():
+                line.changed.set()
+
+    async def _keep(self, line: _Line) -> None:
+        """Keeps a line's zygote and slots as many as are wanted."""
+        while True:
+            line.changed.clear()
+            now = time.monotonic()
+            wanted = line.demand.wanted(now, self._room(line, now))
+            await self._let_go(line, wanted)
+            missing = wanted > len(line.parked) and now >= line.not_before
+            if missing and self._quiet(line, now):
+                await self._make_one(line)
+                # Half of one core at most, and requests that come meanwhile go first.
+                await asyncio.sleep(time.monotonic() - now)
+                continue
+            seconds = _QUIET_SECONDS if missing else _LOOK_SECONDS
+            idle = not wanted and line.zygote is None and not self._old
+            try:
+                await asyncio.wait_for(line.changed.wait(), None if idle else seconds)
+                if missing:
+                    await asyncio.sleep(_QUIET_SECONDS)
+            except TimeoutError:
+                continue
+
+    def _room(self, line: _Line, now: float) -> int:
+        """Slots that the line may have: its share of the memory, and of the uids."""
+        active = sum(not other.demand.silent(now) for other in self._lines.values())
+        share = max(1, self._most // max(1, active))
+        memory = int(_available_bytes() * _SHARE / _SLOT_BYTES)
+        return min(share, memory, self._maker.spare_uids + len(line.parked))
+
+    def _quiet(self, line: _Line, now: float) -> bool:
+        since = now - line.asked
+        return (not self._starting and since >= _QUIET_SECONDS) or since >= _PATIENCE_SECONDS
+
+    async def _let_go(self, line: _Line, wanted: int) -> None:
+        """Of what is too much or too old."""
+        zygote = line.zygote
+        if zygote is not None and (
+            not wanted
+            or not zygote.alive
+            or time.monotonic() - line.made >= _ZYGOTE_SECONDS
+            or line.etc != self._maker.etc_files()
+        ):
+            self._old.add(zygote)
+            line.zygote, wanted = None, 0
+        while len(line.parked) > wanted:
+            await line.parked.pop().dispose()
+        for old in [old for old in self._old if not self._maker.holds(old)]:
+            self._old.discard(old)
+            await old.close()
+
+    async def _make_one(self, line: _Line) -> None:
+        try:
+            if line.zygote is None:
+                etc = self._maker.etc_files()
+                zygote = await self._maker.open_zygote(line.sample, line.preload)
+                line.zygote, line.made, line.etc = zygote, time.monotonic(), etc
+            sandbox = await self._maker.make_slot(_slot(line.sample, EPHEMERAL_MB), line.zygote)
+        except (Refused, LambdaError) as failure:
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(line.failures, 9)))
+            line.failures += 1
+            line.not_before = time.monotonic() + pause
+            self._tell(f"Environments are not made ahead of need: {failure}")
+            return
+        line.failures = 0
+        line.parked.append(sandbox)
+        sandbox.exited.add_done_callback(lambda _: self._lost(line, sandbox))
+
+    def _lost(self, line: _Line, sandbox: RunningSandbox) -> None:
+        """A slot that ends while it is parked is freed at once."""
+        if sandbox in line.parked:
+            line.parked.remove(sandbox)
+            line.changed.set()
+            if not self._closed:
+                self._tasks.once("dispose of a slot", sandbox.dispose())
+
+    async def close(self) -> None:
+        """Ends the making; slots are the driver's to free, as any environment."""
+        self._closed = True
+        await self._tasks.drain(30.0)
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            slots = list(line.parked)
+            line.parked.clear()
+            await asyncio.gather(*(slot.dispose() for slot in slots))
+            if line.zygote is not None:
+                self._old.add(line.zygote)
+        for zygote in self._old:
+            await zygote.close()
+        self._old.clear()
+
+
+def _slot(spec: EnvironmentSpec, ephemeral_mb: int) -> EnvironmentSpec:
+    """What of a start a slot is made from; its name is its own."""
+    nowhere = Path("/nonexistent")
+    return replace(
+        spec,
+        id=f"slot-{uuid.uuid4().hex}",
+        env={},
+        task_dir=nowhere,
+        opt_dir=None,
+        memory_mb=_MOST_MEMORY_MB,
+        ephemeral_mb=ephemeral_mb,
+    )
+
+
+def _available_bytes() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return 0

@@ -1,0 +1,95 @@
+"""Create-, Get-, Update-, Delete- and ListFunctionUrlConfig: every rule and message."""
+
+import re
+from typing import Any
+
+import pytest
+from handler_world import World
+
+from lambent.kernel.errors import ResourceConflictException, ResourceNotFoundException
+
+NAME = {"FunctionName": "my-fn"}
+CORS = {
+    "AllowCredentials": True,
+    "AllowHeaders": ["x-one"],
+    "AllowMethods": ["GET"],
+    "AllowOrigins": ["https://a.example"],
+    "ExposeHeaders": ["x-two"],
+    "MaxAge": 60,
+}
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.active()
+    return made
+
+
+async def create(world: World, **members: Any) -> Any:
+    return await world.call("CreateFunctionUrlConfig", **NAME, AuthType="NONE", **members)
+
+
+async def test_a_url_is_created_read_changed_and_removed(world: World) -> None:
+    made = await create(world, Cors=CORS)
+    assert re.fullmatch(
+        r"http://[a-z0-9]{32}\.lambda-url\.us-east-1\.localhost(:\d+)?/", made["FunctionUrl"]
+    ), made
+    assert made["FunctionArn"].endswith(":function:my-fn")
+    assert (made["AuthType"], made["InvokeMode"], made["Cors"]) == ("NONE", "BUFFERED", CORS)
+    assert made["CreationTime"] == "2026-01-31T12:00:00.000000Z"
+    assert "LastModifiedTime" not in made
+    read = await world.call("GetFunctionUrlConfig", **NAME)
+    assert read == {**made, "LastModifiedTime": made["CreationTime"]}
+    changed = await world.call("UpdateFunctionUrlConfig", **NAME, InvokeMode="RESPONSE_STREAM")
+    assert (changed["FunctionUrl"], changed["Cors"]) == (made["FunctionUrl"], CORS), "what is not given stays"
+    assert changed["InvokeMode"] == "RESPONSE_STREAM"
+    changed = await world.call("UpdateFunctionUrlConfig", **NAME, Cors={"MaxAge": 1})
+    assert changed["Cors"] == {"MaxAge": 1}
+    assert "Cors" not in await world.call("UpdateFunctionUrlConfig", **NAME, Cors={})
+    await world.call("DeleteFunctionUrlConfig", **NAME)
+    for operation in ("GetFunctionUrlConfig", "UpdateFunctionUrlConfig", "DeleteFunctionUrlConfig"):
+        with pytest.raises(ResourceNotFoundException, match="The resource you requested does not exist"):
+            await world.call(operation, **NAME)
+
+
+async def test_a_second_one_is_a_conflict(world: World) -> None:
+    await create(world)
+    with pytest.raises(ResourceConflictException, match="FunctionUrlConfig exists for this Lambda function"):
+        await create(world)
+
+
+async def test_a_function_or_an_alias_that_is_not_there(world: World) -> None:
+    with pytest.raises(ResourceNotFoundException, match="function:nobody$"):
+        await world.call("CreateFunctionUrlConfig", FunctionName="nobody", AuthType="NONE")
+    with pytest.raises(ResourceNotFoundException, match="function:my-fn:live$"):
+        await create(world, Qualifier="live")
+
+
+async def test_a_list_pages_by_alias(world: World) -> None:
+    await create(world)
+    for name in ("b", "a", "c"):
+        await world.call("CreateAlias", **NAME, Name=name, FunctionVersion="$LATEST")
+        await create(world, Qualifier=name)
+    found: list[str] = []
+    marker: dict[str, str] = {}
+    while True:
+        page = await world.call("ListFunctionUrlConfigs", **NAME, MaxItems=3, **marker)
+        found += [row["FunctionArn"].partition(":function:")[2] for row in page["FunctionUrlConfigs"]]
+        if "NextMarker" not in page:
+            break
+        marker = {"Marker": page["NextMarker"]}
+    assert found == ["my-fn", "my-fn:a", "my-fn:b", "my-fn:c"]
+
+
+async def test_a_url_goes_with_its_alias_and_with_its_function(world: World) -> None:
+    await world.call("CreateAlias", **NAME, Name="live", FunctionVersion="$LATEST")
+    await create(world, Qualifier="live")
+    await create(world)
+    await world.call("DeleteAlias", **NAME, Name="live")
+    await world.call("CreateAlias", **NAME, Name="live", FunctionVersion="$LATEST")
+    (left,) = (await world.call("ListFunctionUrlConfigs", **NAME))["FunctionUrlConfigs"]
+    url_id = left["FunctionUrl"].removeprefix("http://").partition(".")[0]
+    assert await world.store.url(url_id) == ("my-fn", "$LATEST")
+    await world.call("DeleteFunction", **NAME)
+    assert await world.store.url(url_id) is None
