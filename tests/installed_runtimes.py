@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from running import Server
-from support import TESTS, require
+from support import require
 
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import ServiceException
@@ -47,15 +47,14 @@ def server_with(data_dir: Path, folder: Path) -> Iterator[Server]:
     assert server.stop() == 0, server.output()
 
 
-def compiled(cache: Path, language: str, command: Sequence[str], made: str) -> bytes:
-    """The file `made` (a path in the folder) that `command` makes of `functions/LANGUAGE`."""
-    source = TESTS / "functions" / language
+def compiled(cache: Path, source: Path, command: Sequence[str], made: str) -> bytes:
+    """The file `made` (a path in the folder) that `command` makes in a copy of `source`."""
     digest = hashlib.sha256()
     for path in sorted(source.rglob("*")):
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
-    folder = cache / f"{language}-{digest.hexdigest()[:12]}"
-    with open(cache / f"{language}.lock", "w", encoding="ascii") as lock:
+    folder = cache / f"{source.name}-{digest.hexdigest()[:12]}"
+    with open(cache / f"{source.name}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / made).exists():
             shutil.rmtree(folder, ignore_errors=True)

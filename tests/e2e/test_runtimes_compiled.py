@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Command
 from installed_runtimes import compiled
 from running import Answer, Functions, zipped
-from support import require
+from support import TESTS, require
 
 BUILD = os.environ.get("LAMBENT_TEST_BUILD") == "1"
+FUNCTIONS = TESTS / "functions"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -25,7 +27,7 @@ def cache(request: pytest.FixtureRequest) -> Path:
 def go(cache: Path) -> bytes:
     found = shutil.which("go")
     require("go", found, "no Go compiler on PATH: https://go.dev/dl or apt-get install golang-go")
-    return compiled(cache, "go", [str(found), "build", "-o", "bootstrap", "."], "bootstrap")
+    return compiled(cache, FUNCTIONS / "go", [str(found), "build", "-o", "bootstrap", "."], "bootstrap")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def rust(cache: Path) -> bytes:
         pytest.skip("compiling it takes a minute or two: `make runtimes-test` does")
     found = shutil.which("cargo")
     require("cargo", found, "no Rust compiler on PATH: https://rustup.rs or apt-get install cargo")
-    return compiled(cache, "rust", [str(found), "build", "--release", "--locked"], "target/release/bootstrap")
+    return compiled(
+        cache, FUNCTIONS / "rust", [str(found), "build", "--release", "--locked"], "target/release/bootstrap"
+    )
 
 
 def made(functions: Functions, program: bytes, handler: str = "main") -> str:
@@ -86,3 +90,18 @@ def test_rust(functions: Functions, rust: bytes) -> None:
     assert failed.error == "Unhandled"
     assert failed.result["errorMessage"] == "as asked"
     assert functions.invoke(name, {"number": 1}).result["events"] == 3
+
+
+def test_the_example_is_built_and_deployed(functions: Functions, cache: Path, tmp_path: Path) -> None:
+    go = shutil.which("go")
+    require("go", go, "no Go compiler on PATH: https://go.dev/dl or apt-get install golang-go")
+    folder = TESTS.parent / "examples/go"
+    command = [str(go), "build", "-o", "build/bootstrap", "."]
+    program = compiled(cache, folder, command, "build/bootstrap")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/bootstrap").write_bytes(program)
+    (tmp_path / "build/bootstrap").chmod(0o755)
+    lambent = Command(tmp_path, LAMBENT_ENDPOINT=functions.server.url)
+    lambent("deploy", str(tmp_path / "build"), "--name", "go-words", "--runtime", "provided.al2023")
+    assert functions.invoke("go-words", {"text": "the quick brown fox"}).result == {"words": 4}
+    functions.aws.delete_function(FunctionName="go-words")

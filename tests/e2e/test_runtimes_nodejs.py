@@ -1,14 +1,19 @@
 """nodejsNN.x: AWS's runtime client with real functions, each behaviour as AWS documents it. The client's native
 addon is replaced by our own HTTP calls here; `make runtimes-test` builds it and runs the same tests."""
 
+import base64
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Command
 from installed_runtimes import fetched, server_with
 from running import Functions, zipped
+from support import TESTS
 
 BUILD = os.environ.get("LAMBENT_TEST_BUILD") == "1"
 RUNTIMES = ("nodejs20.x", "nodejs22.x", "nodejs24.x") if BUILD else ("nodejs22.x", "nodejs24.x")
@@ -91,8 +96,6 @@ def test_the_context_and_the_variables_are_aws_s(node: Functions) -> None:
 
 
 def test_a_client_context_arrives(node: Functions) -> None:
-    import base64
-
     name = made(node, OLDEST, {"index.mjs": "export const handler = async (e, c) => c.clientContext"})
     sent = {"client": {"app_title": "t"}, "Custom": {"k": "v"}}
     answer = node.invoke(name, ClientContext=base64.b64encode(json.dumps(sent).encode()).decode())
@@ -236,10 +239,10 @@ def test_text_logs_are_aws_s(node: Functions) -> None:
 
 
 def test_json_logs_are_aws_s_and_the_level_filters(node: Functions) -> None:
-    variables = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "WARN"}
-    name = made(node, NEWEST, {"index.mjs": LOGS}, Environment={"Variables": variables})
+    config = {"LogFormat": "JSON", "ApplicationLogLevel": "WARN"}
+    name = made(node, NEWEST, {"index.mjs": LOGS}, LoggingConfig=config)
     answer = node.invoke(name)
-    lines = node.logged(name, until="REPORT")
+    lines = node.logged(name, until='{"timestamp"')
     records = [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
     assert [record["level"] for record in records] == ["WARN", "ERROR"]
     assert records[0]["message"] == "w\nsecond"
@@ -316,3 +319,24 @@ def test_memory_is_the_functions(node: Functions) -> None:
         for memory in (256, 1024)
     ]
     assert limits[0] < 320 < 900 < limits[1] < 1150
+
+
+def test_the_example_is_deployed_with_its_modules(node: Functions, tmp_path: Path) -> None:
+    shutil.copytree(TESTS.parent / "examples/node", tmp_path / "code")
+    module = tmp_path / "code/node_modules/own"
+    module.mkdir(parents=True)
+    (module / "index.mjs").write_text("export const word = 'module';\n")
+    (module / "package.json").write_text('{"name": "own", "exports": "./index.mjs"}')
+    with open(tmp_path / "code/index.mjs", "a", encoding="utf-8") as file:
+        file.write("import { word } from 'own';\nexport const other = async () => word;\n")
+    lambent = Command(tmp_path, LAMBENT_ENDPOINT=node.server.url)
+    lambent(
+        "deploy", str(tmp_path / "code"), "--runtime", OLDEST, "--handler", "index.handler", "--name", "words"
+    )
+    answer = node.invoke("words", {"text": "the quick brown fox"}).result
+    assert (answer["words"], answer["longest"], answer["millisecondsLeft"] > 0) == (4, "quick", True)
+    lambent("deploy", str(tmp_path / "code"), "--name", "words", "--handler", "index.other")
+    assert node.invoke("words").result == "module"
+    assert (
+        "--handler" in lambent("deploy", str(tmp_path / "code"), "--runtime", OLDEST, "--name", "x", code=1).err
+    )
