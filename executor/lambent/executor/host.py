@@ -20,6 +20,7 @@ from lambent.executor.execution import Execution
 from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
+from lambent.executor.runtimes import entrypoint
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics, tracing
@@ -343,7 +344,7 @@ class Host:
         problem, _ = self._runtimes.problem(target.runtime)
         if problem is not None:
             raise InvalidRuntimeException(problem)
-        return self._runtimes.command(target.runtime, target.handler)
+        return self._runtimes.command(target.runtime, target.handler, target.memory_size)
 
     def _reserve(self, memory_mb: int) -> None:
         while self._reserved_mb + memory_mb > self._config.memory_mb:
@@ -387,6 +388,7 @@ class Host:
         target = pool.target
         task, opt = await self._fetch(target)
         try:
+            command = entrypoint.resolve(command, task.path, opt.path if opt is not None else None)
             sandbox = await self._sandbox(
                 EnvironmentSpec(
                     id=environment_id,

@@ -47,6 +47,7 @@ _ETC_OF_HOST = (
     "protocols",
     "mime.types",
 )
+_ETC_OF_JAVA = "java-"  # /etc/java-17-openjdk: where Debian's JDKs keep their settings
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/mnt")
@@ -134,7 +135,8 @@ def _build_etc(etc: str, files: Mapping[str, str]) -> None:
     for name, text in {**_ETC, **files}.items():
         with open(f"{etc}/{name}", "w", encoding="utf-8") as file:
             file.write(text)
-    for name in _ETC_OF_HOST:
+    of_java = sorted(name for name in os.listdir("/etc") if name.startswith(_ETC_OF_JAVA))
+    for name in (*_ETC_OF_HOST, *of_java):
         source, target = f"/etc/{name}", f"{etc}/{name}"
         if os.path.lexists(target) or not os.path.exists(source):
             continue
