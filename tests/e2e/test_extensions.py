@@ -328,3 +328,147 @@ def test_a_go_extension(functions: Functions, layer: Layer, tmp_path: Path) -> N
         "watcher got INVOKE",
         "watcher got SHUTDOWN spindown",
     ]
+
+
+LISTENER = r"""#!/usr/bin/env -S python3 -u
+import http.client, http.server, json, os, socketserver, sys, threading
+
+name = os.path.basename(__file__)
+wanted = json.loads(os.environ["SUBSCRIBE"])
+path = os.environ.get("API", "/2022-07-01/telemetry")
+
+
+def heard(events):
+    for event in events:
+        print("heard " + json.dumps(event))
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        heard(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Lines(socketserver.StreamRequestHandler):
+    def handle(self):
+        heard(json.loads(line) for line in self.rfile)
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Web)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+lines = socketserver.ThreadingTCPServer(("127.0.0.1", 8081), Lines)
+threading.Thread(target=lines.serve_forever, daemon=True).start()
+connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+
+
+def ask(method, path, body, **headers):
+    named = {"Lambda-Extension-" + key: value for key, value in headers.items()}
+    connection.request(method, path, json.dumps(body), named)
+    answer = connection.getresponse()
+    return answer, answer.read().decode()
+
+
+answer, _ = ask("POST", "/2020-01-01/extension/register", {"events": ["INVOKE", "SHUTDOWN"]}, Name=name)
+identifier = answer.headers["Lambda-Extension-Identifier"]
+for document in wanted:
+    answer, body = ask("PUT", path, document, Identifier=identifier)
+    print("subscribed", answer.status, body)
+while True:
+    _, body = ask("GET", "/2020-01-01/extension/event/next", None, Identifier=identifier)
+    if json.loads(body)["eventType"] == "SHUTDOWN":
+        break
+"""
+HTTP = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8080"}
+FAST = {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25}
+
+
+def _subscribed(functions: Functions, layer: Layer, *documents: Any, code: str = CODE, **members: Any) -> str:
+    variables = {"SUBSCRIBE": json.dumps(documents), **members.pop("variables", {})}
+    return functions.create(
+        code, Layers=[layer({"listener": LISTENER})], Environment={"Variables": variables}, Timeout=5, **members
+    )
+
+
+def _heard(functions: Functions, name: str, until: str) -> list[Any]:
+    """What the subscriber got, once an event of that type has come. Each invocation gives it time."""
+    for _ in range(40):
+        lines = functions.logged(name)
+        events = [json.loads(line.removeprefix("heard ")) for line in lines if line.startswith("heard ")]
+        if any(event["type"] == until for event in events):
+            return events
+        functions.invoke(name, {"sleep": 0.2})
+    raise AssertionError(f"no {until} in {events}")
+
+
+@pytest.mark.parametrize("destination", [HTTP, {"protocol": "TCP", "port": 8081}], ids=["HTTP", "TCP"])
+def test_telemetry_is_delivered_where_it_is_wanted(
+    functions: Functions, layer: Layer, destination: Any
+) -> None:
+    document = {
+        "schemaVersion": "2022-12-13",
+        "types": ["platform", "function"],
+        "buffering": FAST,
+        "destination": destination,
+    }
+    code = "def handler(event, context):\n    print('said by the function')\n    import time; time.sleep(0.2)\n"
+    name = _subscribed(functions, layer, document, code=code)
+    first = functions.invoke(name)
+    events = _heard(functions, name, "platform.report")
+    assert 'subscribed 200 "OK"' in functions.logged(name)
+    assert "TELEMETRY\tName: listener\tState: Subscribed\tTypes: [function, platform]" in functions.logged(name)
+    types = [event["type"] for event in events]
+    order = ["platform.initStart", "platform.telemetrySubscription", "platform.extension"]
+    order += ["platform.initRuntimeDone", "platform.initReport", "platform.start", "function"]
+    order += ["platform.runtimeDone", "platform.report"]
+    assert [kind for kind in dict.fromkeys(types) if kind in order] == order
+    start = next(event for event in events if event["type"] == "platform.start")
+    assert start["record"]["requestId"] == first.request_id and start["time"].endswith("Z")
+    assert next(event for event in events if event["type"] == "function")["record"] == "said by the function"
+    report = next(event for event in events if event["type"] == "platform.report")["record"]
+    assert report["status"] == "success" and report["metrics"]["billedDurationMs"] >= 200
+    assert all(event["record"] != "" for event in events)
+
+
+def test_the_logs_api_has_its_own_shapes(functions: Functions, layer: Layer) -> None:
+    document = {
+        "schemaVersion": "2020-08-15",
+        "types": ["platform", "function", "extension"],
+        "buffering": FAST,
+        "destination": HTTP,
+    }
+    name = _subscribed(functions, layer, document, variables={"API": "/2020-08-15/logs"})
+    functions.invoke(name)
+    events = _heard(functions, name, "platform.report")
+    types = [event["type"] for event in events]
+    assert types.index("platform.start") < types.index("platform.end") < types.index("platform.report")
+    assert not {"platform.initStart", "platform.runtimeDone", "platform.initReport"} & set(types)
+    start = next(event for event in events if event["type"] == "platform.start")
+    assert start["record"].keys() == {"requestId", "version"}
+    assert any(event["type"] == "extension" and event["record"].startswith("heard ") for event in events)
+    assert any(line.startswith("LOGS\tName: listener\tState: Subscribed") for line in functions.logged(name))
+
+
+def test_a_subscription_that_is_wrong_is_refused_with_its_reason(functions: Functions, layer: Layer) -> None:
+    good = {"schemaVersion": "2022-12-13", "types": ["platform"], "destination": HTTP}
+    wrong: list[Any] = [
+        {**good, "schemaVersion": "1"},
+        {**good, "types": []},
+        {**good, "types": ["all"]},
+        {**good, "buffering": {"maxItems": 1}},
+        {**good, "buffering": {"timeoutMs": 5}},
+        {**good, "destination": {"protocol": "HTTP", "URI": "http://example.com"}},
+        {**good, "destination": {"protocol": "HTTP", "URI": "http://sandbox:9001"}},
+        {**good, "destination": {"protocol": "TCP", "port": "8080"}},
+        {**good, "destination": {"protocol": "UDP"}},
+    ]
+    name = _subscribed(functions, layer, *wrong, good)
+    functions.invoke(name)
+    lines = [line for line in functions.logged(name, until="subscribed 200") if line.startswith("subscribed ")]
+    assert [line.split()[1] for line in lines] == ["400"] * len(wrong) + ["200"]
+    for line in lines[:-1]:
+        assert json.loads(line.split(" ", 2)[2])["errorType"] == "ValidationError"

@@ -13,6 +13,7 @@ from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.extensions import Extension, Extensions
 from lambent.executor.function_log import FunctionLog
 from lambent.executor.runtime_api import Answer, Posted, Waiting
+from lambent.executor.telemetry import Telemetry
 from lambent.kernel.models import FunctionVersion, Invocation, Response
 from lambent.kernel.ports import Clock
 from lambent.kernel.tasks import Tasks
@@ -54,7 +55,13 @@ class Attached:
         self._log = log
         self._clock = clock
         self._tasks = tasks
+        self.telemetry = Telemetry(clock, log.subscription)
+        self.telemetry.ready = self._deliver
         self._launcher: Waiting | None = None
+        self._taker: Waiting | None = None
+        if environment.external:
+            log.events = self.telemetry.add
+            self.telemetry.add("platform.initStart", log.init_record)  # it began before there was a listener
         self._runtime_gone = self._ending = False
         self._changed = asyncio.Event()
 
@@ -65,6 +72,7 @@ class Attached:
     def initialised(self) -> None:
         """Nobody registers any more."""
         self.extensions.closed = True
+        self.telemetry.initialised()
         for each in self.extensions:
             self._log.extension(each.name, "Ready", sorted(each.events))
 
@@ -83,6 +91,7 @@ class Attached:
         seconds = EXTERNAL_SECONDS if external else INTERNAL_SECONDS
         until = self._clock.monotonic() + seconds
         self._sandbox.thaw()
+        self.telemetry.flush()
         if not self._runtime_gone:
             self._sandbox.signal(signal.SIGTERM)
             internal = any(not each.external for each in self.extensions)
@@ -133,6 +142,21 @@ class Attached:
         if launcher is not None and self.extensions.registered:
             self._launcher = None
             launcher.give(b"", b"{}")
+
+    def telemetry_wanted(self, waiting: Waiting) -> None:
+        self._taker = waiting
+        self._deliver()
+
+    def _deliver(self) -> None:
+        taker = self._taker
+        if taker is not None and self.telemetry.due:
+            self._taker = None
+            taker.give(b"", self.telemetry.take())
+
+    def close(self) -> None:
+        """The environment is gone."""
+        self.telemetry.stop()
+        self._log.events = None
 
     def process_ended(self, document: Any, waiting: Waiting) -> None:
         if document.get("runtime"):

@@ -584,6 +584,9 @@ class Environment(Posting):
                 handle.cancel()
         self._timer = self._freezer = None
         self._waiting = None
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            attached.close()
         if server is not None:
             server.close()
         for connection in list(self._connections):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from lambent.executor.extensions import Extension, Extensions
 from lambent.executor.runtime_api import ACCEPTED, Answer, Posted, Waiting, refusal
+from lambent.executor.telemetry import LOGS, TELEMETRY, Telemetry
 
 _PREFIX = "/2020-01-01/extension/"
 _LAUNCHER = "/lambent/"
@@ -18,6 +19,7 @@ class Calls(Protocol):
     """What the environment does with what its extensions say."""
 
     extensions: Extensions
+    telemetry: Telemetry
 
     def function_facts(self) -> dict[str, str]:
         """What who registers is answered."""
@@ -32,6 +34,9 @@ class Calls(Protocol):
     def launcher_waits(self, waiting: Waiting) -> None:
         """Until all have registered."""
 
+    def telemetry_wanted(self, waiting: Waiting) -> None:
+        """The next batch goes to who waits."""
+
     def process_ended(self, document: Any, waiting: Waiting) -> None:
         """An extension, or the runtime, has ended; answered when that has been dealt with."""
 
@@ -43,6 +48,8 @@ def serve(calls: Calls, method: str, path: str, posted: Posted, waiting: Waiting
     what = path[len(_PREFIX) :] if path.startswith(_PREFIX) else ""
     if (method, what) == ("POST", "register"):
         return _register(calls, posted)
+    if method == "PUT" and path in (TELEMETRY, LOGS):
+        return _subscribe(calls, path, posted)
     if (method, what) not in (("GET", "event/next"), ("POST", "init/error"), ("POST", "exit/error")):
         return refusal(404, "NotFound", f"There is no {method} {path}.")
     extension = calls.extensions.of(posted.headers.get(_IDENTIFIER))
@@ -58,6 +65,20 @@ def serve(calls: Calls, method: str, path: str, posted: Posted, waiting: Waiting
     kind = "Extension.InitError" if what == "init/error" else "Extension.ExitError"
     calls.extension_failed(extension.name, kind, error_type)
     return ACCEPTED
+
+
+def _subscribe(calls: Calls, path: str, posted: Posted) -> Answer:
+    extension = calls.extensions.of(posted.headers.get(_IDENTIFIER))
+    if isinstance(extension, Answer):
+        return extension
+    if not calls.extensions.external:
+        # Nobody is there to deliver it: AWS's own answer where the API is not supported.
+        kind = "Telemetry" if path == TELEMETRY else "Logs"
+        return refusal(
+            202, f"{kind}.NotSupported", f"{kind} API is not supported without an external extension"
+        )
+    closed = calls.extensions.closed or extension.ready
+    return calls.telemetry.subscribe(extension, path, _json(posted.body), closed=closed)
 
 
 def _register(calls: Calls, posted: Posted) -> Answer:
@@ -80,6 +101,9 @@ def _register(calls: Calls, posted: Posted) -> Answer:
 def _launcher(calls: Calls, method: str, what: str, posted: Posted, waiting: Waiting) -> Answer | None:
     if (method, what) == ("GET", "registered"):
         calls.launcher_waits(waiting)
+        return None
+    if (method, what) == ("GET", "telemetry"):
+        calls.telemetry_wanted(waiting)
         return None
     document = _json(posted.body)
     if (method, what) == ("POST", "exited") and isinstance(document, dict):

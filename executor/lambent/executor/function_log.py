@@ -18,6 +18,7 @@ from lambent.kernel.ports import Clock, LogStore
 
 _LEVELS = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
 _DEBUG, _INFO, _WARN = 1, 2, 3
+_MARK, _END_OF_MARK = "\x1e", "\x1f"
 _STATUS = {
     Outcome.SUCCESS: "success",
     Outcome.TIMEOUT: "timeout",
@@ -52,18 +53,31 @@ class FunctionLog:
         self._json = target.logging.log_format == "JSON"
         self._system = _LEVELS[target.logging.system_log_level or "INFO"]
         self._application = _LEVELS[target.logging.application_log_level or "INFO"] if self._json else 0
+        self._phase = "init"
         self.tail: Tail | None = None
         self.events: Events | None = None
 
     # ---- what the function writes ---------------------------------------------------------------------
 
     def output(self, line: str) -> None:
-        """A line of the function's stdout or stderr."""
+        """A line of the function's stdout or stderr, or of an extension's, as the launcher marks them."""
+        if _MARK in line:
+            self._marked(line)
+            return
         if self.events is not None:
-            self.events("function", line)
+            self.events("function", _record(line) if self._json else line)
         if self._application and _level(line) < self._application:
             return
         self._write(line)
+
+    def _marked(self, line: str) -> None:
+        before, _, rest = line.partition(_MARK)
+        if before:
+            self.output(before)
+        text = rest.partition(_END_OF_MARK)[2]
+        if self.events is not None:
+            self.events("extension", text)
+        self._write(text)
 
     # ---- what the platform says -----------------------------------------------------------------------
 
@@ -72,21 +86,24 @@ class FunctionLog:
         facts = self._facts
         if not self._json and phase == "init":
             self._write(log_lines.init_start(facts.runtime_version, facts.runtime_arn))
+        self._phase = phase
         if self._told:
-            self._event(
-                "platform.initStart",
-                {
-                    "initializationType": facts.initialization,
-                    "phase": phase,
-                    "functionName": self._target.name,
-                    "functionVersion": self._target.version,
-                    "instanceId": facts.environment,
-                    "instanceMaxMemory": self._target.memory_size << 20,
-                    "runtimeVersion": facts.runtime_version,
-                    "runtimeVersionArn": facts.runtime_arn,
-                },
-                _INFO,
-            )
+            self._event("platform.initStart", self.init_record, _INFO)
+
+    @property
+    def init_record(self) -> Mapping[str, Any]:
+        """Of the init that began last."""
+        facts = self._facts
+        return {
+            "initializationType": facts.initialization,
+            "phase": self._phase,
+            "functionName": self._target.name,
+            "functionVersion": self._target.version,
+            "instanceId": facts.environment,
+            "instanceMaxMemory": self._target.memory_size << 20,
+            "runtimeVersion": facts.runtime_version,
+            "runtimeVersionArn": facts.runtime_arn,
+        }
 
     def init_ended(
         self, ms: float, *, phase: str, status: str = "success", error_type: str | None = None
@@ -170,6 +187,15 @@ class FunctionLog:
                 record["errorType"] = error
             self._event("platform.extension", record, _WARN if error else _INFO)
 
+    def subscription(self, kind: str, record: Mapping[str, Any]) -> None:
+        """An extension has subscribed to telemetry."""
+        if not self._json:
+            label = "TELEMETRY" if kind == "platform.telemetrySubscription" else "LOGS"
+            types = ", ".join(record["types"])
+            self._write(f"{label}\tName: {record['name']}\tState: {record['state']}\tTypes: [{types}]")
+        if self._told:
+            self._event(kind, record, _INFO)
+
     def cancelled(self) -> None:
         text = "The caller has gone and asked for the invocation to be cancelled."
         if self._json:
@@ -209,6 +235,16 @@ class FunctionLog:
                 self.tail.add(text)
         at = int(self._clock.now() * 1000)
         self._logs.append(self._group, self._stream, [(at, text) for text in texts])
+
+
+def _record(line: str) -> Any:
+    """A line of a JSON log, as the Telemetry API has it: an object where it is one."""
+    if not line.startswith("{"):
+        return line
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return line
 
 
 def _level(line: str) -> int:
