@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installed_runtimes import compiled
 from running import Functions, zipped
-from support import require
+from support import TESTS, require
 
 PYTHON = r"""#!/usr/bin/env -S python3 -u
 import http.client, json, os, sys, time
@@ -472,3 +473,30 @@ def test_a_subscription_that_is_wrong_is_refused_with_its_reason(functions: Func
     assert [line.split()[1] for line in lines] == ["400"] * len(wrong) + ["200"]
     for line in lines[:-1]:
         assert json.loads(line.split(" ", 2)[2])["errorType"] == "ValidationError"
+
+
+def test_aws_own_library_for_extensions(functions: Functions, request: pytest.FixtureRequest) -> None:
+    if os.environ.get("LAMBENT_TEST_BUILD") != "1":
+        pytest.skip("compiling it takes a minute or two: `make runtimes-test` does")
+    found = shutil.which("cargo")
+    require("cargo", found, "no Rust compiler on PATH: https://rustup.rs or apt-get install cargo")
+    assert request.config.cache is not None
+    program = compiled(
+        request.config.cache.mkdir("runtimes"),
+        TESTS / "functions" / "rust-extension",
+        [str(found), "build", "--release", "--locked"],
+        "target/release/watcher",
+    )
+    made = functions.aws.publish_layer_version(
+        LayerName=f"rust-{uuid.uuid4().hex[:8]}",
+        Content={"ZipFile": zipped({"extensions/watcher": program}, 0o755)},
+    )
+    code = "def handler(event, context):\n    print('said by the function')\n"
+    name = _with(functions, made["LayerVersionArn"], code=code)
+    answer = functions.invoke(name)
+    assert answer.error is None, answer.result
+    functions.aws.update_function_configuration(FunctionName=name, Timeout=4)
+    lines = functions.logged(name, until="watcher got SHUTDOWN")
+    assert f"watcher got INVOKE {answer.request_id}" in lines
+    assert "watcher got SHUTDOWN spindown" in lines
+    assert any(line.startswith("watcher heard said by the function") for line in lines)
