@@ -125,7 +125,7 @@ class Parking:
         line = self._line(spec)
         line.asked = time.monotonic()
         line.demand.arrived(line.asked)
-        line.changed.set()
+        asyncio.get_running_loop().call_later(_QUIET_SECONDS, line.changed.set)  # off the way of this start
         kind = "parked"
         sandbox = self._take(line) if spec.ephemeral_mb == EPHEMERAL_MB else None
         try:
