@@ -1,5 +1,5 @@
 # The only commands to learn.
-.PHONY: help install demo up test check bench chaos cluster-test simulate proto
+.PHONY: help install demo up test check bench chaos cluster-test simulate runtimes-test proto
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -32,6 +32,10 @@ proto: install  ## make the Python stubs of proto/ again
 
 chaos: install  ## kill everything at random under load: no accepted event may be lost (SECONDS=of each place)
 	@PYTHONPATH=tests .venv/bin/python -m chaos $(if $(SECONDS),--seconds $(SECONDS))
+
+runtimes-test: install  ## every runtime, end to end, with native clients and Rust compiled once: ten minutes
+	@scripts/install.sh --tests
+	LAMBENT_TEST_BUILD=1 .venv/bin/python -m pytest tests/e2e/test_runtimes_*.py tests/e2e/test_isolation_runtimes.py
 
 simulate: install  ## a million invocations on 300 executors under every fault, in virtual time (SEED=, RUNS=)
 	@PYTHONPATH=tests PYTHONHASHSEED=0 .venv/bin/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))

@@ -6,8 +6,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2"
-# For tests alone: a broker that they start themselves, and version 2 of AWS's CLI (PyPI has version 1).
-TEST_PACKAGES="rabbitmq-server awscli"
+# For tests alone: a broker that they start themselves, version 2 of AWS's CLI (PyPI has version 1), and what functions
+# of other languages than Python are tested with.
+TEST_PACKAGES="rabbitmq-server awscli ruby curl"
 # For tests too, but no more than their files: unpacked into .venv/debian, by an ordinary user as well.
 UNPACKED="prometheus"
 POLICY=/usr/sbin/policy-rc.d
@@ -98,6 +99,8 @@ if [ "$tests" = --tests ]; then
     missing=""
     has rabbitmq-server || missing="$missing rabbitmq-server"
     [ -x /usr/bin/aws ] || missing="$missing awscli"
+    has ruby || missing="$missing ruby"
+    has curl || missing="$missing curl"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || install_packages "$TEST_PACKAGES" $missing
     # The broker's service stays off at the next boot as well.

@@ -153,10 +153,14 @@ class Functions:
 
     def create(self, code: str | Mapping[str, str | bytes], *, name: str | None = None, **members: Any) -> str:
         """A function that is Active; `code` is app.py, or files. The handler is app.handler unless named."""
-        name = name or f"f-{uuid.uuid4().hex[:12]}"
         files = {"app.py": textwrap.dedent(code)} if isinstance(code, str) else code
+        return self.create_from({"ZipFile": zipped(files)}, name=name, **members)
+
+    def create_from(self, code: Mapping[str, Any], *, name: str | None = None, **members: Any) -> str:
+        """The same from `Code` as CreateFunction takes it."""
+        name = name or f"f-{uuid.uuid4().hex[:12]}"
         given = {"Runtime": RUNTIME, "Handler": "app.handler", "Role": ROLE, "Timeout": 20, **members}
-        self.aws.create_function(FunctionName=name, Code={"ZipFile": zipped(files)}, **given)
+        self.aws.create_function(FunctionName=name, Code=code, **given)
         self.active(name)
         return name
 

@@ -336,10 +336,10 @@ def test_a_qualifier_that_can_be_none(functions: Functions, canary: str) -> None
 
 
 def test_a_runtime_that_is_not_built_is_refused(functions: Functions) -> None:
-    archive = zipped({"index.mjs": "export const handler = async () => 1"})
-    status, code, said = refused(create, functions, archive, Runtime="nodejs22.x", Handler="index.handler")
+    archive = zipped({"A.dll": "x"})
+    status, code, said = refused(create, functions, archive, Runtime="dotnet8", Handler="A::B::C")
     assert (status, code) == (400, "InvalidParameterValueException")
-    assert said.startswith("Lambent cannot run nodejs22.x yet: it runs python3."), said
+    assert said.startswith("Lambent cannot run dotnet8 yet: "), said
 
 
 def test_a_runtime_that_is_not_installed_names_what_to_install(functions: Functions, server: Server) -> None:

@@ -474,7 +474,11 @@ class TestTheMachine:
         for runtime in (name for name, there in found.items() if there == "no"):
             [advice] = [line for line in rest if line.startswith(f"{runtime}: ")]
             assert f"lambent runtimes install {runtime} --data-dir {tmp_path / 'data'}" in advice
-        assert len([line for line in rest if "java21" in line]) == 1
+        assert [line.split()[1] for line in rest if line.startswith("provided.al")] == ["yes", "yes"]
+        for runtime in ("nodejs22.x", "java21", "dotnet8", "ruby3.4"):
+            [row, advice] = [line for line in rest if line.startswith(runtime)]
+            assert row.split()[1] == "no"
+            assert advice.startswith(f"{runtime}: Lambent cannot run {runtime}")
         assert not (tmp_path / "data").exists()
 
     def test_an_unusable_data_folder_is_told(self, tmp_path: Path) -> None:

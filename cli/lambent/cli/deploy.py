@@ -13,7 +13,7 @@ from typing import Any
 
 from lambent.cli.aws import Lambda
 from lambent.cli.client import Failed, call
-from lambent.cli.handlers import handler_for
+from lambent.cli.handlers import handler_for, named_handler
 from lambent.cli.package import Requirements, package, this_python
 from lambent.cli.publish import publish
 
@@ -62,8 +62,11 @@ def deploy(
     aws = Lambda(endpoint)
     there = aws.configuration(name)
     stored = there or {}
-    handler = handler_for(folder, asked=asked.handler, stored=stored.get("Handler"))
     runtime = asked.runtime or stored.get("Runtime") or this_python()
+    if runtime.startswith("python"):
+        handler = handler_for(folder, asked=asked.handler, stored=stored.get("Handler"))
+    else:
+        handler = named_handler(runtime, asked.handler or stored.get("Handler"))
     python = python_for(runtime, call(aws.endpoint, "GET", "/_lambent/runtimes")["runtimes"])
     progress("Packaging...")
     packed = package(folder, python, dependencies)

@@ -32,6 +32,15 @@ def handler_for(folder: Path, *, asked: str | None, stored: str | None) -> str:
         raise
 
 
+def named_handler(runtime: str, named: str | None) -> str:
+    """The handler of a function that is not in Python: nobody looks for one. Raises Failed."""
+    if named:
+        return named
+    if runtime.startswith("provided."):
+        return "bootstrap"
+    raise Failed(f"name the handler of a {runtime} function with --handler, as in index.handler.")
+
+
 def find_handler(folder: Path) -> str:
     """`module.function` of the one handler in a folder. Raises Failed if there is none or several, or where a
     file that may have it is broken."""

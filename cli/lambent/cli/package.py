@@ -66,17 +66,20 @@ class Requirements:
 
 def package(folder: Path, python: str, dependencies: Requirements | None = None) -> Package:
     """Zips a folder; its requirements are those for `python`, as python3.11. `dependencies`: what was installed
-    for it before, if anything. Raises Failed."""
+    for it before, if anything. For another runtime, as nodejs22.x, there are none, and node_modules is part of
+    the code. Raises Failed."""
     if dependencies is None:
         with Requirements() as own:
             return package(folder, python, own)
     left_out: list[str] = []
     entries: dict[str, Path] = {}
     requirements = folder / "requirements.txt"
-    if requirements.is_file() and _bytes(requirements).strip():
+    of_python = python.startswith("python")
+    if of_python and requirements.is_file() and _bytes(requirements).strip():
         entries |= _entries(dependencies.installed(requirements, python), skip=frozenset(), left_out=[])
     # Second: a person's own file over a dependency's.
-    entries |= _entries(folder, skip=_LEFT_OUT, left_out=left_out)
+    skip = _LEFT_OUT if of_python else _LEFT_OUT - {"node_modules"}
+    entries |= _entries(folder, skip=skip, left_out=left_out)
     if not entries:
         raise Failed(f"{folder} has no files to deploy.")
     _check_size(folder, entries)

@@ -6,12 +6,11 @@ writes nothing there.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from lambent.cli.client import Failed, err, read_settings, say, show
-from lambent.executor.runtimes.names import PYTHON
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.settings import Settings
@@ -40,27 +39,29 @@ def listing(data_dir: Path | None) -> None:
     registry = Runtimes(settings.data_dir, settings.runtime_match, look_only=True)
     with _failures(settings.data_dir):
         entries = registry.listing()
-    buildable = [entry for entry in entries if entry.runtime in PYTHON]
     rows = [
         (
             entry.runtime,
             "yes" if entry.available else "no",
             f"{entry.runs_on or ''} {entry.version or ''}".strip(),
             entry.interpreter or "",
-            entry.packages.get("boto3", ""),
+            ", ".join(part for part in (entry.client, _sdk(entry.packages)) if part),
         )
-        for entry in buildable
+        for entry in entries
     ]
-    show(("runtime", "", "runs on", "interpreter", "boto3"), rows)
-    for entry in buildable:
+    show(("runtime", "", "runs on", "interpreter", "client"), rows)
+    for entry in entries:
         if entry.problem or entry.warning:
             say(f"{entry.runtime}: {entry.problem or entry.warning}")
-    say(f"Not built yet: {', '.join(entry.runtime for entry in entries if entry.runtime not in PYTHON)}.")
     say(f"This is so for a server with the data folder {settings.data_dir}; --data-dir names another.")
 
 
-def install(name: str, data_dir: Path | None) -> None:
-    """Prepares a runtime's packages for an interpreter that is on this machine."""
+def _sdk(packages: Mapping[str, str]) -> str | None:
+    return f"boto3 {packages['boto3']}" if "boto3" in packages else None
+
+
+def install(name: str, data_dir: Path | None, *, build: bool) -> None:
+    """Fetches what a runtime needs into the data folder."""
     settings = _settings(data_dir)
     folder = settings.data_dir
     with _failures(folder), err.status(f"Installing {name}'s packages..."):
@@ -70,5 +71,5 @@ def install(name: str, data_dir: Path | None) -> None:
                 f"{os.geteuid()}: its server could not read what is installed. Become that user, or name "
                 "another folder with --data-dir."
             )
-        asyncio.run(Runtimes(folder, settings.runtime_match).install(name))
+        asyncio.run(Runtimes(folder, settings.runtime_match).install(name, build=build))
     say(f"{name} is ready in {folder}.", style="green")

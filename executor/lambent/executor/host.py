@@ -11,15 +11,17 @@ import functools
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lambent.executor import limits, log_lines, traces, variables
-from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
-from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor import extension_start, limits, log_lines, traces, variables
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox, Share
+from lambent.executor.environment import Environment
+from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
+from lambent.executor.runtimes import entrypoint
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel import metrics, tracing
@@ -33,6 +35,7 @@ from lambent.kernel.errors import (
 from lambent.kernel.log import Log
 from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Outcome, Report, VersionKey
 from lambent.kernel.ports import Clock, Kept, Lease, LogStore
+from lambent.kernel.shares import Shared
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
@@ -58,6 +61,7 @@ class HostConfig:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     starts_at_once: int = 4
     cache_mb: int = 4096
+    file_systems: Mapping[str, Shared] = field(default_factory=dict)
 
 
 class Host:
@@ -304,7 +308,7 @@ class Host:
         )
 
         async def launch() -> Sandbox:
-            return await self._launch(environment_id, pool, command, stream)
+            return await self._launch(environment, pool, command, stream)
 
         environment = Environment(
             environment_id,
@@ -341,7 +345,7 @@ class Host:
         problem, _ = self._runtimes.problem(target.runtime)
         if problem is not None:
             raise InvalidRuntimeException(problem)
-        return self._runtimes.command(target.runtime, target.handler)
+        return self._runtimes.command(target.runtime, target.handler, target.memory_size)
 
     def _reserve(self, memory_mb: int) -> None:
         while self._reserved_mb + memory_mb > self._config.memory_mb:
@@ -364,13 +368,37 @@ class Host:
             raise
         return task, opt
 
-    async def _launch(self, environment_id: str, pool: Pool, command: RuntimeCommand, stream: str) -> Sandbox:
+    def _shares(self, target: FunctionVersion) -> list[Share]:
+        """Raises ServiceException for an access point that this executor has no folder for."""
+        made = []
+        for each in target.file_systems or ():
+            shared = self._config.file_systems.get(each.access_point)
+            if shared is None or not shared.folder.is_dir():
+                why = (
+                    "is not named in LAMBENT_FILE_SYSTEMS"
+                    if shared is None
+                    else f"{shared.folder} is no folder"
+                )
+                raise ServiceException(
+                    f"{each.path} cannot be mounted: {each.access_point}: {why} on this executor."
+                )
+            made.append(Share(shared.folder, each.path, shared.read_only))
+        return made
+
+    async def _launch(
+        self, environment: Environment, pool: Pool, command: RuntimeCommand, stream: str
+    ) -> Sandbox:
         target = pool.target
         task, opt = await self._fetch(target)
         try:
+            command = entrypoint.resolve(command, task.path, opt.path if opt is not None else None)
+            environment.external = extension_start.external(opt.path if opt is not None else None)
+            if environment.external:
+                argv, prefixes = extension_start.command(command, environment.external)
+                command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
             sandbox = await self._sandbox(
                 EnvironmentSpec(
-                    id=environment_id,
+                    id=environment.id,
                     argv=command.argv,
                     env=variables.build(
                         target,
@@ -388,6 +416,7 @@ class Host:
                     memory_mb=target.memory_size,
                     ephemeral_mb=target.ephemeral_storage,
                     fork_env=command.fork_env,
+                    shares=self._shares(target),
                 )
             )
         except BaseException:

@@ -41,6 +41,18 @@ def test_what_belongs_to_development_is_left_out_and_told(tmp_path: Path) -> Non
     assert packed.left_out == [".git", ".venv", "web/node_modules"]
 
 
+def test_a_package_for_another_runtime_has_its_modules_and_installs_nothing(tmp_path: Path) -> None:
+    code = {
+        "index.mjs": "",
+        "node_modules/x/index.js": "",
+        "requirements.txt": "none-such-1b",
+        ".git/config": "",
+    }
+    packed = package(folder(tmp_path, code), "nodejs22.x")
+    assert names(packed) == ["index.mjs", "node_modules/x/index.js", "requirements.txt"]
+    assert packed.left_out == [".git"]
+
+
 def test_programs_stay_executable_and_everything_readable(tmp_path: Path) -> None:
     made = folder(tmp_path, {"app.py": HANDLER, "bin/tool": "#!/bin/sh"})
     (made / "app.py").chmod(0o600)

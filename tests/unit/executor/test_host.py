@@ -15,7 +15,7 @@ from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, Sandbox
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host, HostConfig
 from lambent.executor.meter import Meter
-from lambent.executor.runtimes.python import RuntimeCommand
+from lambent.executor.runtimes.family import RuntimeCommand
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
 from lambent.kernel import metrics
@@ -62,7 +62,7 @@ class PlayedRuntimes:
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         return None, None
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand:
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand:
         return RuntimeCommand(("python",), (), Path("/nowhere"), {}, "python:3.11.0")
 
 

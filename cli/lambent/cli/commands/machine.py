@@ -57,6 +57,9 @@ def runtimes(
     data_dir: Annotated[
         Path | None, typer.Option(help="The server's data folder.", show_default="as for `lambent up`")
     ] = None,
+    build: Annotated[
+        bool, typer.Option(help="Compile a client's native part where there is a compiler.")
+    ] = True,
 ) -> None:
     """Lists the runtimes this machine has, and what to install for the rest; or installs one."""
     from lambent.cli import runtimes as command
@@ -65,6 +68,6 @@ def runtimes(
         if action is None:
             command.listing(data_dir)
         elif action == "install" and name:
-            command.install(name, data_dir)
+            command.install(name, data_dir, build=build)
         else:
             raise Failed("use `lambent runtimes` or `lambent runtimes install NAME`.")

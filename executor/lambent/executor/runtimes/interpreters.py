@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lambent.executor.runtimes import prefixes
+
 _TIMEOUT_SECONDS = 10
 _OLDEST_MINOR = 9
 _NAME = re.compile(r"python3(\.(9|1\d))?")
-_BOUND_ANYWAY = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")  # every environment has them
-_TAKEN = ("/opt", "/tmp", "/var/task", "/var/runtime", "/proc", "/dev", "/sys")
 
 _PROBE = """
 import json, os, sys, sysconfig
@@ -157,56 +157,17 @@ def _judge(path: Path, said: dict[str, object]) -> Interpreter | Rejected:
         return Rejected(path, f"was built without {', '.join(lacking)}")
     executable, stdlib = Path(str(said["executable"])), Path(str(said["stdlib"]))
     folders = [Path(str(said["base_prefix"])), Path(str(said["base_exec_prefix"])), stdlib, executable.parent]
-    prefixes = _outermost([*folders, *(Path(library).parent for library in libraries)])
-    home = _home().resolve()
-    for prefix in prefixes:
-        if home.is_relative_to(prefix):
-            return Rejected(path, f"needs files right in {prefix}, which cannot be shown to functions")
-        if any(prefix.is_relative_to(taken) for taken in _TAKEN):
-            return Rejected(path, f"lies in {prefix}, where an environment has folders of its own")
-    unreadable = _unreadable(prefixes, executable, stdlib / "os.py")
-    if unreadable is not None:
-        return Rejected(path, f"{unreadable} cannot be read by the user that functions run as")
+    folders += [Path(library).parent for library in libraries]
+    found = prefixes.bindable(folders, executable, stdlib / "os.py")
+    if isinstance(found, str):
+        return Rejected(path, found)
     return Interpreter(
         executable=executable,
         version=(int(version[0]), int(version[1]), int(version[2])),
         soabi=str(said["soabi"]),
         base_prefix=folders[0],
-        prefixes=tuple(prefixes),
+        prefixes=found,
     )
-
-
-def _outermost(folders: list[Path]) -> list[Path]:
-    """The folders that are in no other one, nor in what every environment has."""
-    outside = [
-        path for path in dict.fromkeys(folders) if not any(path.is_relative_to(top) for top in _BOUND_ANYWAY)
-    ]
-    return [
-        path for path in outside if not any(path != other and path.is_relative_to(other) for other in outside)
-    ]
-
-
-def _unreadable(prefixes: list[Path], executable: Path, module: Path) -> Path | None:
-    """The first thing that a function could not read. As root its user is another one, so the permissions of
-    "others" count, from the bound folder down (a mount needs none of the folders above); else it is ours."""
-    for path in (*prefixes, executable, module):
-        need = os.R_OK | (os.X_OK if path != module else 0)
-        if os.geteuid() != 0:
-            if not os.access(path, need):
-                return path
-            continue
-        inside = next((prefix for prefix in prefixes if path.is_relative_to(prefix)), None)
-        chain = [path] if inside is None else [inside, *_between(inside, path)]
-        for step in chain:
-            bits = need if step == path else os.X_OK
-            if step.stat().st_mode & bits != bits:
-                return step
-    return None
-
-
-def _between(top: Path, path: Path) -> list[Path]:
-    parts = path.relative_to(top).parts
-    return [top.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
 
 
 def _candidates() -> Iterator[Path]:
@@ -216,7 +177,7 @@ def _candidates() -> Iterator[Path]:
     yield own.resolve()
     folders = [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part.startswith("/")]
     folders += [Path("/usr/bin"), Path("/usr/local/bin")]
-    home = _home()
+    home = prefixes.home()
     pyenv = Path(os.environ.get("PYENV_ROOT") or home / ".pyenv")
     for managed in (pyenv / "versions", home / ".local/share/uv/python"):
         try:
@@ -229,11 +190,6 @@ def _candidates() -> Iterator[Path]:
         except OSError:
             continue
         yield from (folder / name for name in names if os.access(folder / name, os.X_OK))
-
-
-def _home() -> Path:
-    home = Path(os.path.expanduser("~"))
-    return home if home.is_absolute() else Path("/nonexistent")  # a service user may have none
 
 
 def _newest(path: Path) -> list[int]:

@@ -17,11 +17,12 @@ import subprocess
 import sys
 import sysconfig
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lambent.executor.runtimes import tool
+from lambent.executor.runtimes.folders import new_folder, put_file
 from lambent.executor.runtimes.interpreters import Interpreter
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
@@ -98,7 +99,7 @@ def prepare_own(root: Path, interpreter: Interpreter) -> RuntimeFolder:
     there = [folder for folder in find(root) if folder.fits(interpreter) and folder.packages == packages]
     if there:
         return there[0]
-    new = _new(root)
+    new = new_folder(root)
     try:
         for name, part in parts.items():
             _copy(name, part, new)
@@ -133,14 +134,16 @@ async def install(
 ) -> RuntimeFolder:
     """Fetches the newest client and boto3 that this interpreter can have, by pip. `on_line` gets pip's output.
     Raises ServiceException with the end of the output and advice."""
-    new = await asyncio.to_thread(_new, root)
+    new = await asyncio.to_thread(new_folder, root)
     try:
         command = [
-            *await asyncio.to_thread(_pip, interpreter),
+            *await asyncio.to_thread(pip, interpreter.executable),
             *("install", "--target", str(new), "--prefer-binary", "--no-input", "--no-warn-script-location"),
             *("--disable-pip-version-check", "--upgrade", *ROOTS),
         ]
-        await _run(command, seconds=seconds, interpreter=interpreter, on_line=on_line)
+        code, lines = await tool.run(command, seconds=seconds, on_line=on_line)
+        if code != 0:
+            raise ServiceException(_advice(lines, interpreter))
         packages = {
             _normal(part.name): part.version for part in importlib.metadata.distributions(path=[str(new)])
         }
@@ -155,13 +158,6 @@ async def install(
 
 def _not_made(root: Path, failure: Exception) -> ServiceException:
     return ServiceException(f"The runtime folder could not be made in {root}: {failure}.")
-
-
-def _new(root: Path) -> Path:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = root / f".new-{uuid.uuid4().hex}"
-    new.mkdir(mode=0o755)
-    return new
 
 
 def _normal(name: str) -> str:
@@ -240,13 +236,7 @@ def _finish(
 
 
 def _put_launcher(folder: Path) -> None:
-    launcher, wanted = folder / LAUNCHER, _LAUNCHER_SOURCE.read_bytes()
-    if launcher.is_file() and launcher.read_bytes() == wanted:
-        return
-    aside = folder / f".{LAUNCHER}-{uuid.uuid4().hex}"
-    aside.write_bytes(wanted)
-    aside.chmod(0o644)
-    aside.rename(launcher)
+    put_file(folder / LAUNCHER, _LAUNCHER_SOURCE.read_bytes())
 
 
 def _compile(folder: Path, interpreter: Interpreter) -> None:
@@ -277,59 +267,18 @@ def _check(folder: Path, interpreter: Interpreter) -> None:
         )
 
 
-def _pip(interpreter: Interpreter) -> list[str]:
+def pip(executable: Path) -> list[str]:
     """How to run pip for an interpreter: its own, else Lambent's (pip >= 22.3 works for another Python)."""
-    own = [str(interpreter.executable), "-I", "-m", "pip"]
-    if _works([*own, "--version"]):
+    own = [str(executable), "-I", "-m", "pip"]
+    if tool.works([*own, "--version"]):
         return own
     ours = [sys.executable, "-I", "-m", "pip"]
-    if _works([*ours, "--version"]):
-        return [*ours, "--python", str(interpreter.executable)]
+    if tool.works([*ours, "--version"]):
+        return [*ours, "--python", str(executable)]
     raise ServiceException(
-        f"Neither {interpreter.executable} nor {sys.executable} has pip. Install it "
+        f"Neither {executable} nor {sys.executable} has pip. Install it "
         f"({sys.executable} -m ensurepip, or apt-get install python3-pip) and try again."
     )
-
-
-def _works(command: Sequence[str]) -> bool:
-    try:
-        ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return ran.returncode == 0
-
-
-async def _run(
-    command: Sequence[str],
-    *,
-    seconds: float,
-    interpreter: Interpreter,
-    on_line: Callable[[str], None] | None,
-) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    lines: list[str] = []
-    try:
-        async with asyncio.timeout(seconds):
-            assert process.stdout is not None
-            async for raw in process.stdout:
-                lines.append(raw.decode(errors="replace").rstrip())
-                if on_line is not None:
-                    on_line(lines[-1])
-            code = await process.wait()
-    except TimeoutError:
-        raise ServiceException(f"pip did not end within {seconds:.0f} s.") from None
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, 9)
-            await process.wait()
-    if code != 0:
-        raise ServiceException(_advice(lines, interpreter))
 
 
 def _advice(lines: Sequence[str], interpreter: Interpreter) -> str:

@@ -3,30 +3,11 @@
 AWS: "Defined runtime environment variables"; where AWS has /var/lang, here is the interpreter's own prefix.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from lambent.executor.runtimes.family import RUNTIME_DIR, TASK_ROOT, RuntimeCommand
 from lambent.executor.runtimes.interpreters import Interpreter
 from lambent.executor.runtimes.packages import LAUNCHER
-
-TASK_ROOT = "/var/task"
-RUNTIME_DIR = "/var/runtime"
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeCommand:
-    """How to start a runtime process. `argv` names paths inside the environment; `prefixes` are folders to bind
-    at their own path, `runtime_dir` the one to bind at /var/runtime; `env` has the runtime's variables only;
-    `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version); `fork_env` the
-    variables of a process from which it can be forked instead, None if it can't."""
-
-    argv: Sequence[str]
-    prefixes: Sequence[Path]
-    runtime_dir: Path
-    env: Mapping[str, str]
-    version_text: str
-    fork_env: Mapping[str, str] | None = None
 
 
 def command(runtime: str, handler: str, interpreter: Interpreter, runtime_dir: Path) -> RuntimeCommand:

@@ -1,74 +1,49 @@
-"""Which runtimes this machine can run, and how to start one: the one place that knows which interpreter and
-which runtime folder a runtime name means.
+"""Which runtimes this machine can run, and how to start one: the families of runtimes as one, for those who
+have a runtime's name and ask no more.
 
-Everything is looked up once and remembered. A runtime that is missing is looked for again, at most every few
-seconds, so that one installed meanwhile is found without a restart. Nothing is fetched but by `install`.
+What is missing is looked for again, at most every few seconds, so that what is installed meanwhile is found
+without a restart. Nothing is fetched but by `install`.
 """
 
 import asyncio
-import shlex
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
-from lambent.executor.runtimes import names, packages, python
-from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected
-from lambent.executor.runtimes.packages import RuntimeFolder
-from lambent.executor.runtimes.python import RuntimeCommand
-from lambent.kernel.errors import InvalidRuntimeException, LambdaError, ServiceException
-from lambent.kernel.log import Log
+from lambent.executor.runtimes import names
+from lambent.executor.runtimes.dotnet import DotnetFamily
+from lambent.executor.runtimes.family import Family, Match, OnLine, Place, RuntimeCommand, RuntimeInfo
+from lambent.executor.runtimes.interpreters import Rejected
+from lambent.executor.runtimes.java import JavaFamily
+from lambent.executor.runtimes.nodejs import NodejsFamily
+from lambent.executor.runtimes.provided import ProvidedFamily
+from lambent.executor.runtimes.python_family import PythonFamily
+from lambent.executor.runtimes.ruby import RubyFamily
+from lambent.kernel.errors import InvalidRuntimeException, ServiceException
 
 __all__ = ["RuntimeCommand", "RuntimeInfo", "Runtimes"]
 
-_log = Log(__name__)
-_RESCAN_SECONDS = 3.0
-_RETRY_SECONDS = 60.0  # a folder that could not be made takes seconds to try again
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeInfo:
-    """One line of `lambent runtimes`. `problem`: why it cannot run here and what to do; `runs_on`: the runtime
-    that it really is, another one only in compatible mode; `packages`: {distribution: version}."""
-
-    runtime: str
-    available: bool
-    runs_on: str | None = None
-    interpreter: str | None = None
-    version: str | None = None
-    packages: Mapping[str, str] = field(default_factory=dict)
-    problem: str | None = None
-    warning: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What one scan found: by minor version, and why the rest is not usable."""
-
-    ready: Mapping[int, tuple[Interpreter, RuntimeFolder]]
-    interpreters: Sequence[Interpreter]
-    rejected: Sequence[Rejected]
-    own_failure: str | None
+_LISTING_SECONDS = 3.0
 
 
 class Runtimes:
     """The runtimes of one machine. `state_dir`: the data folder; runtime folders go to `runtimes/` in it.
     `look_only`: nothing is written, and what a server would make at its start counts as there."""
 
-    def __init__(
-        self, state_dir: Path, match: Literal["exact", "compatible"] = "exact", *, look_only: bool = False
-    ) -> None:
-        self._state_dir = state_dir
-        self._root = state_dir / "runtimes"
-        self._match = match
-        self._look_only = look_only
-        self._interpreters = Interpreters()
-        self._found: _Found | None = None
-        self._scanned = 0.0
-        self._own_failures: dict[Path, tuple[float, str]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, state_dir: Path, match: Match = "exact", *, look_only: bool = False) -> None:
+        self._place = place = Place(state_dir, match, look_only)
+        self._python = PythonFamily(place)
+        self._families: tuple[Family, ...] = (
+            self._python,
+            NodejsFamily(place),
+            JavaFamily(place),
+            RubyFamily(place),
+            DotnetFamily(place),
+            ProvidedFamily(place, self._python.any_ready),
+        )
+        self._by_name = {name: family for family in self._families for name in family.names}
+        self._scanned: float | None = None
 
     async def open(self) -> None:
         """Looks at the machine and makes our own version's runtime folder; seconds the first time, else 0.3 s.
@@ -77,155 +52,49 @@ class Runtimes:
 
     def scan(self) -> None:
         """Looks again. From any thread; blocks for the first look at each interpreter."""
-        with self._lock:
-            if not self._look_only:
-                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-                packages.clear_leftovers(self._root)
-            interpreters, rejected = self._interpreters.scan()
-            own, failure = self._own(interpreters)
-            ready: dict[int, tuple[Interpreter, RuntimeFolder]] = {}
-            folders = packages.find(self._root, look_only=self._look_only)
-            if self._look_only and own is not None:
-                folders.append(own)
-            for interpreter in interpreters:
-                fitting = next((folder for folder in folders if folder.fits(interpreter)), None)
-                if fitting is not None:
-                    ready.setdefault(interpreter.minor, (interpreter, fitting))
-            self._found = _Found(ready, interpreters, rejected, failure)
-            self._scanned = time.monotonic()
-
-    def _own(self, interpreters: Sequence[Interpreter]) -> tuple[RuntimeFolder | None, str | None]:
-        """Our own version's folder, or None and why there is none."""
-        own = [interpreter for interpreter in interpreters if interpreter.minor == packages.own_minor()]
-        failure = f"no python3.{packages.own_minor()} was found that functions could run on"
-        for interpreter in own:
-            when, why = self._own_failures.get(interpreter.executable, (-_RETRY_SECONDS, ""))
-            if time.monotonic() - when < _RETRY_SECONDS:
-                failure = why
-                continue
-            try:
-                make = packages.planned_own if self._look_only else packages.prepare_own
-                return make(self._root, interpreter), None
-            except LambdaError as problem:
-                failure = problem.message
-                self._own_failures[interpreter.executable] = (time.monotonic(), failure)
-                _log.warning(
-                    "The runtime folder could not be made.", python=str(interpreter.executable), why=failure
-                )
-        return None, failure
+        if not self._place.look_only:
+            self._place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=4, thread_name_prefix="runtimes") as pool:
+            for done in [pool.submit(family.scan) for family in self._families]:
+                done.result()
+        self._scanned = time.monotonic()
 
     def problem(self, runtime: str) -> tuple[str | None, str | None]:
         """`CodeCheck.runtime_problem`: (why it cannot run here, or None; a warning, or None)."""
         refused = names.refusal(runtime)
         if refused is not None:
             return refused, None
-        wanted = names.python_minor(runtime)
-        if wanted is None:
-            return f"Lambent cannot run {runtime} yet: it runs {names.PYTHON[0]} to {names.PYTHON[-1]}.", None
-        found = self._resolve(wanted)
-        if found is None:
-            return self._advice(runtime, wanted), None
-        interpreter, _ = found
-        if interpreter.minor != wanted:
-            return None, (
-                f"{runtime} is not on this machine; the function runs on Python {interpreter.version_text} "
-                f"(python3.{interpreter.minor}), because LAMBENT_RUNTIME_MATCH is compatible."
-            )
-        return None, None
+        return self._by_name[runtime].problem(runtime)
 
-    def command(self, runtime: str, handler: str) -> RuntimeCommand:
-        """How to start it. Raises InvalidRuntimeException when it is not on this machine (any more)."""
-        wanted = names.python_minor(runtime)
-        found = self._resolve(wanted) if wanted is not None else None
-        if found is None:
+    def command(self, runtime: str, handler: str, memory_mb: int = 128) -> RuntimeCommand:
+        """How to start it in an environment of so much memory. Raises InvalidRuntimeException when it is not on
+        this machine (any more)."""
+        family = self._by_name.get(runtime)
+        command = family.command(runtime, handler, memory_mb) if family is not None else None
+        if command is None:
             raise InvalidRuntimeException(self.problem(runtime)[0])
-        interpreter, folder = found
-        return python.command(runtime, handler, interpreter, folder.path)
+        return command
 
     def listing(self) -> Sequence[RuntimeInfo]:
         """Every runtime that AWS takes functions of. Looks at the machine if that was not done lately."""
-        self._refresh()
-        return [self._info(runtime) for runtime in names.CURRENT]
+        if self._scanned is None or time.monotonic() - self._scanned >= _LISTING_SECONDS:
+            self.scan()
+        return [self._by_name[runtime].info(runtime) for runtime in names.CURRENT]
 
     def rejected(self) -> Sequence[Rejected]:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
-        return self._look().rejected
+        return self._python.rejected()
 
     async def install(
-        self, runtime: str, *, seconds: float = 900.0, on_line: Callable[[str], None] | None = None
+        self, runtime: str, *, seconds: float = 900.0, on_line: OnLine | None = None, build: bool = True
     ) -> RuntimeInfo:
-        """Makes the runtime folder of one Python version by pip, from the network; `on_line` gets pip's output.
+        """Fetches what a runtime needs, from the network; `on_line` gets the output of pip and its like;
+        without `build` nothing is compiled that can be done without.
         Raises ServiceException with advice."""
-        wanted = names.python_minor(runtime)
-        if wanted is None:
+        family = self._by_name.get(runtime)
+        if names.refusal(runtime) is not None or family is None:
             raise ServiceException(self.problem(runtime)[0])
         await asyncio.to_thread(self.scan)
-        able = [interpreter for interpreter in self._look().interpreters if interpreter.minor == wanted]
-        if not able:
-            raise ServiceException(self._advice(runtime, wanted))
-        await packages.install(self._root, able[0], seconds=seconds, on_line=on_line)
+        await family.install(runtime, seconds=seconds, on_line=on_line, build=build)
         await asyncio.to_thread(self.scan)
-        return self._info(runtime)
-
-    def _look(self) -> _Found:
-        if self._found is None:
-            self.scan()
-        assert self._found is not None
-        return self._found
-
-    def _refresh(self) -> None:
-        if self._found is None or time.monotonic() - self._scanned >= _RESCAN_SECONDS:
-            self.scan()
-
-    def _resolve(self, wanted: int) -> tuple[Interpreter, RuntimeFolder] | None:
-        found = self._choose(wanted)
-        if found is None or not (found[0].executable.exists() and found[1].path.exists()):
-            self._refresh()
-            found = self._choose(wanted)
-        return found
-
-    def _choose(self, wanted: int) -> tuple[Interpreter, RuntimeFolder] | None:
-        ready = self._look().ready
-        if wanted in ready or self._match == "exact":
-            return ready.get(wanted)
-        higher = [minor for minor in ready if minor > wanted]
-        lower = [minor for minor in ready if minor < wanted]
-        nearest = min(higher) if higher else max(lower, default=None)
-        return ready[nearest] if nearest is not None else None
-
-    def _advice(self, runtime: str, wanted: int) -> str:
-        look = self._look()
-        install = f"lambent runtimes install {runtime} --data-dir {shlex.quote(str(self._state_dir))}"
-        able = [interpreter for interpreter in look.interpreters if interpreter.minor == wanted]
-        there = sorted({f"python3.{minor}" for minor in look.ready}, key=lambda name: int(name[8:]))
-        here = f" Ready now: {', '.join(there)}." if there else ""
-        if able:
-            why = f" ({look.own_failure})" if wanted == packages.own_minor() and look.own_failure else ""
-            return (
-                f"Lambent cannot run {runtime} on this machine yet: {able[0].executable} is there, but its "
-                f"runtime client is not{why}. Run: {install}.{here}"
-            )
-        failed = [one for one in look.rejected if one.path.name == runtime]
-        seen = f" ({failed[0].path} {failed[0].reason})" if failed else ""
-        return (
-            f"Lambent cannot run {runtime} on this machine: there is no Python 3.{wanted} that works{seen}. "
-            f"Install one (apt-get install {runtime}, pyenv install 3.{wanted} or uv python install "
-            f"3.{wanted}), then run: {install}.{here}"
-        )
-
-    def _info(self, runtime: str) -> RuntimeInfo:
-        problem, warning = self.problem(runtime)
-        wanted = names.python_minor(runtime)
-        found = self._resolve(wanted) if problem is None and wanted is not None else None
-        if found is None:
-            return RuntimeInfo(runtime, False, problem=problem)
-        interpreter, folder = found
-        return RuntimeInfo(
-            runtime,
-            True,
-            runs_on=f"python3.{interpreter.minor}",
-            interpreter=str(interpreter.executable),
-            version=interpreter.version_text,
-            packages={name: folder.packages[name] for name in packages.ROOTS},
-            warning=warning,
-        )
+        return self._by_name[runtime].info(runtime)

@@ -328,6 +328,7 @@ class SandboxDriver:
             "opt": str(spec.opt_dir) if spec.opt_dir is not None else None,
             "image": sandbox.image.device if sandbox.image is not None else None,
             "ephemeral_mb": spec.ephemeral_mb,
+            "shares": [(str(one.source), one.target, one.read_only) for one in spec.shares],
             "uid": 0 if rootless else sandbox.uid,
             "separate_uid": not rootless,
             "rlimits": self._rlimits(spec),

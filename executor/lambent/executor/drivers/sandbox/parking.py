@@ -111,7 +111,8 @@ class Parking:
         """The environment, forked; None if it has to be started plainly. Raises NoRoom."""
         self._starting += 1
         try:
-            return await self._fork(spec) if spec.fork_env is not None and self._most else None
+            may = spec.fork_env is not None and not spec.shares and self._most
+            return await self._fork(spec) if may else None
         finally:
             self._starting -= 1
 

@@ -27,7 +27,7 @@ _GROUP = "root:x:0:\nsbx_user1051:x:990:\nnogroup:x:65534:\n"
 _ETC = {
     "passwd": _PASSWD,
     "group": _GROUP,
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "hosts": "127.0.0.1 localhost sandbox.localdomain sandbox\n::1 localhost\n",
     "resolv.conf": "",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "hostname": "localhost\n",
@@ -47,9 +47,10 @@ _ETC_OF_HOST = (
     "protocols",
     "mime.types",
 )
+_ETC_OF_JAVA = "java-"  # /etc/java-17-openjdk: where Debian's JDKs keep their settings
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt")
+_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/mnt")
 SOURCES = "/home"  # of a zygote, while it starts
 ZYGOTE_TMP = "/tmp"
 _PLACES = ("/var/task", "/opt")
@@ -86,6 +87,7 @@ def build_template(root: str, prefixes: Sequence[str], etc: Mapping[str, str]) -
         "var/runtime",
         "var/tmp",
         "opt",
+        "mnt",
         "etc",
         "home",
         "root",
@@ -133,7 +135,8 @@ def _build_etc(etc: str, files: Mapping[str, str]) -> None:
     for name, text in {**_ETC, **files}.items():
         with open(f"{etc}/{name}", "w", encoding="utf-8") as file:
             file.write(text)
-    for name in _ETC_OF_HOST:
+    of_java = sorted(name for name in os.listdir("/etc") if name.startswith(_ETC_OF_JAVA))
+    for name in (*_ETC_OF_HOST, *of_java):
         source, target = f"/etc/{name}", f"{etc}/{name}"
         if os.path.lexists(target) or not os.path.exists(source):
             continue

@@ -1,0 +1,78 @@
+"""provided.al2 and provided.al2023: the function brings its runtime, an executable named `bootstrap` in its
+code or in a layer, so nothing has to be on the machine.
+
+AWS: "OS-only runtimes", "Building a custom runtime". Here `bootstrap` finds this machine's /usr and /lib
+instead of Amazon Linux's: what is linked statically, or against a C library that is here, runs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lambent.executor.runtimes.family import (
+    RUNTIME_DIR,
+    TASK_ROOT,
+    OnLine,
+    Place,
+    RuntimeCommand,
+    RuntimeInfo,
+)
+from lambent.executor.runtimes.folders import put_file
+from lambent.executor.runtimes.interpreters import Interpreter
+from lambent.kernel.errors import ServiceException
+
+_SOURCE = Path(__file__).with_name("no_entrypoint.py")
+
+
+class ProvidedFamily:
+    """See `family.Family`. `python`: what says that a function brings no bootstrap that runs."""
+
+    names = ("provided.al2", "provided.al2023")
+
+    def __init__(self, place: Place, python: Callable[[], Interpreter | None]) -> None:
+        self._made = False
+        self._folder = place.root / "provided"
+        self._python = python
+
+    def scan(self) -> None:
+        """Nothing to look for."""
+
+    def problem(self, runtime: str) -> tuple[str | None, str | None]:
+        return None, None
+
+    def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand:
+        self._make_folder()
+        python = self._python()
+        sayer = (
+            [str(python.executable), "-I", "-S", f"{RUNTIME_DIR}/{_SOURCE.name}"] if python else ["/bin/false"]
+        )
+        libraries = ("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib")
+        return RuntimeCommand(
+            argv=sayer,
+            prefixes=python.prefixes if python else (),
+            runtime_dir=self._folder,
+            env={
+                "LAMBDA_TASK_ROOT": TASK_ROOT,
+                "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
+                "LANG": "en_US.UTF-8",
+                "LD_LIBRARY_PATH": ":".join((*libraries, "/opt/lib")),
+                "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+                "TZ": ":UTC",
+                "_HANDLER": handler,
+            },
+            version_text=runtime.replace(".", ":", 1),
+            entrypoints=(f"{TASK_ROOT}/bootstrap", "/opt/bootstrap"),
+        )
+
+    def _make_folder(self) -> None:
+        """At the first start only: a look at the machine writes nothing for what nobody uses."""
+        if not self._made:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o755)
+            put_file(self._folder / _SOURCE.name, _SOURCE.read_bytes())
+            self._made = True
+
+    def info(self, runtime: str) -> RuntimeInfo:
+        return RuntimeInfo(runtime, True, runs_on=runtime, client="the function's own")
+
+    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+        raise ServiceException(f"There is nothing to install for {runtime}: a function brings its own runtime.")
