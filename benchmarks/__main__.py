@@ -4,8 +4,8 @@ noisy and only ratios of one run mean anything.
 Parts: `warm` and `cold` synchronous invokes (against `chain`, unmodified awslambdaric behind the smallest
 possible gateway without isolation, `asgi`, a bare ASGI application, and a plain `python -m awslambdaric`),
 `events` (asynchronous ones, end to end), `transport` (the kombu transport alone, against kombu's own for
-Redis), `grpc` (the gRPC API against HTTP), `frames` (the hop between a gateway and an executor alone) and
-`roles` (one process against roles apart)."""
+Redis), `grpc` (the gRPC API against HTTP), `frames` (the hop between a gateway and an executor alone),
+`roles` (one process against roles apart) and `cold_start` (environments alone: parked, plain, no isolation)."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks import events, frames, roles, rpc, transport
+from benchmarks import cold_start, events, frames, roles, rpc, transport
 from benchmarks.baselines import HANDLER, runtime_environment
 from benchmarks.servers import CLIENTS, api, baseline, cpu_seconds, create, lambent, load
 from rich.console import Console
@@ -26,7 +26,7 @@ from rich.table import Table
 
 console = Console()
 PATH = "/2015-03-31/functions/bench-{clients}/invocations"
-PARTS = ("warm", "cold", "events", "transport", "grpc", "frames", "roles")
+PARTS = ("warm", "cold", "events", "transport", "grpc", "frames", "roles", "cold_start")
 
 
 def warm(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
@@ -81,8 +81,8 @@ def load_one(port: int, name: str) -> None:
     assert answer.startswith(b"HTTP/1.1 200"), answer
 
 
-def plain_start(folder: Path) -> float:
-    (folder / "app.py").write_text(HANDLER)
+def plain_start(folder: Path, code: str = HANDLER) -> float:
+    (folder / "app.py").write_text(code)
     with socket.create_server(("127.0.0.1", 0)) as server:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -146,6 +146,12 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="again for more; default: all")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--cold", type=int, default=30, help="cold starts")
+    parser.add_argument(
+        "--idle", type=int, default=100, help="idle environments to weigh; 1000 is the budget's"
+    )
+    parser.add_argument(
+        "--burst", type=int, default=100, help="environments started at once; 500 is the long form"
+    )
     parser.add_argument("--flood", type=int, default=100_000, help="events of the flood")
     parser.add_argument("--broker", default="", help="of `events`: a RabbitMQ's URL instead of Redis")
     given = parser.parse_args()
@@ -165,6 +171,8 @@ def main() -> None:
         frames.run(console, given.seconds)
     if "roles" in parts:
         roles.run(console, given.seconds)
+    if "cold_start" in parts:
+        cold_start.run(console, plain_start, starts=max(50, given.cold), idle=given.idle, burst=given.burst)
 
 
 if __name__ == "__main__":

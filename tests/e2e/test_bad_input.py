@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from refusals import ECHO, INVOKE, create, eventually, raw, refused
-from residue import Residue
+from residue import PARKED, Residue, slots_are_parked
 from running import ROLE, RUNTIME, Functions, Server, request, zipped
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -25,8 +25,10 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 def test_what_is_left_would_be_seen(server: Server, functions: Functions) -> None:
     """The control of this file's checks: an environment that lives is residue of every kind."""
+    slots_are_parked(server, functions, PARKED)
     before = Residue.of(server)
     functions.invoke(functions.create(ECHO))
+    slots_are_parked(server, functions, PARKED)
     (server.data_dir / "trees/partial/forgotten").touch()
     seen = Residue.of(server).beyond(before)
     (server.data_dir / "trees/partial/forgotten").unlink()

@@ -20,7 +20,7 @@ _PYTHONS = ("/usr/bin/python3.13", "/usr/bin/python3.12", "/usr/bin/python3.11")
 _SCRIPT = """
 import asyncio, json, os, sys
 from pathlib import Path
-from driver_support import ended, read_line, spec_maker
+from driver_support import ended, fork_maker, read_line, spec_maker, until_parked
 from lambent.executor.drivers.base import DriverConfig
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 
@@ -33,7 +33,8 @@ HOG = "import time; data = bytearray(300 << 20); print('lived', flush=True); tim
 
 async def main():
     folder = Path(sys.argv[1])
-    driver = SandboxDriver(DriverConfig(folder / "state", "rootless", 1_800_000, 16), None)
+    config = DriverConfig(folder / "state", "rootless", 1_800_000, 16, parked_slots=2)
+    driver = SandboxDriver(config, None)
     await driver.open()
     spec = spec_maker(folder)
     one = await driver.start(spec(FACTS))
@@ -42,9 +43,15 @@ async def main():
     two = await driver.start(spec(HOG, memory_mb=128))
     end = await ended(two)
     await two.dispose()
+    spec = fork_maker(folder)
+    await until_parked(driver, spec)
+    three = await driver.start(spec(FACTS))
+    forked = [three.start, await read_line(three)]
+    await three.dispose()
     said = {one.name: one.enforced for one in driver.enforcement()}
     await driver.close()
-    print(json.dumps({"facts": facts, "oom": end.oom, "signal": end.signal, "said": said}))
+    print(json.dumps({"facts": facts, "oom": end.oom, "signal": end.signal, "said": said,
+                      "forked": forked}))
 
 asyncio.run(main())
 """
@@ -86,6 +93,7 @@ def test_an_ordinary_user_gets_isolation_and_a_memory_limit_and_is_told_the_rest
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["facts"] == f"993 990 {'0' * 16} 2"
+    assert said["forked"] == ["parked", said["facts"]]
     assert (said["oom"], said["signal"]) == (True, 9)
     held = said["said"]
     assert (held["namespaces"], held["capabilities"], held["system calls"]) == (True, True, True)

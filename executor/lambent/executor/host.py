@@ -431,6 +431,7 @@ class Host:
                 opt.release()
 
         metrics.environment_starts.labels(sandbox.start).inc()
+        metrics.environments.labels("parked").set(self._driver.parked)
         sandbox.exited.add_done_callback(released)
         return sandbox
 

@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         default=16,
         ge=0,
         le=1000,
-        description="At most so many environments are made ahead of need, as starts come, 2 MB each; 0: none, "
+        description="At most so many environments are made ahead of need, as starts come, 3 MB each; 0: none, "
         "and no cold start is a fork.",
     )
     freeze_after_ms: float = Field(

@@ -20,6 +20,7 @@ from lambent.kernel.log import Log
 _log = Log(__name__)
 
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+_MEMORY_AND_SWAP = "memory.memsw.limit_in_bytes"
 _PERIOD_US = 20_000
 _MIN_QUOTA_US = 1_000
 
@@ -133,6 +134,7 @@ class Groups:
     def create(self, quotas: Quotas) -> None:
         for folder in self._folders():
             folder.mkdir()
+        self._limit_swap()
         self.limit_memory(quotas.memory)
         if pids := self._v1.get("pids"):
             _write(pids / "pids.max", str(quotas.processes))
@@ -141,18 +143,23 @@ class Groups:
         if "pids" in self._unified_controllers:
             _write(self._unified / "pids.max", str(quotas.processes))
 
+    def _limit_swap(self) -> None:
+        """No swap; where it cannot be limited, as little as the kernel can do with."""
+        memory = self._v1.get("memory")
+        if memory is not None and not (memory / _MEMORY_AND_SWAP).exists():
+            _write(memory / "memory.swappiness", "0")
+        if self._unified is not None and "memory" in self._unified_controllers:
+            if (self._unified / "memory.swap.max").exists():
+                _write(self._unified / "memory.swap.max", "0")
+
     def limit_memory(self, size: int) -> None:
         """In bytes, swap included; set again it may only become less."""
         if memory := self._v1.get("memory"):
             _write(memory / "memory.limit_in_bytes", str(size))
-            if (memory / "memory.memsw.limit_in_bytes").exists():
-                _write(memory / "memory.memsw.limit_in_bytes", str(size))
-            else:
-                _write(memory / "memory.swappiness", "0")
+            if (memory / _MEMORY_AND_SWAP).exists():
+                _write(memory / _MEMORY_AND_SWAP, str(size))
         if self._unified is not None and "memory" in self._unified_controllers:
             _write(self._unified / "memory.max", str(size))
-            if (self._unified / "memory.swap.max").exists():
-                _write(self._unified / "memory.swap.max", "0")
 
     def limit_cpu(self, cpus: float) -> None:
         """Sets the share of CPU, in cores. Apart from the rest, for it would slow the making of the environment

@@ -532,7 +532,8 @@ class SandboxDriver:
             filter_length=len(seccomp.program()) // 8,
         )
         network = self._network.enforcement() if self._network is not None else (facts.NO_NETWORK,)
-        return (*facts.enforcement(host, self._config), *network)
+        starts = Enforcement("cold starts", True, self._parking.how)
+        return (*facts.enforcement(host, self._config), starts, *network)
 
 
 async def _to_end(work: "asyncio.Future[None]") -> None:

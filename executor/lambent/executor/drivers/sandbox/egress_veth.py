@@ -26,6 +26,8 @@ _log = Log(__name__)
 _T = TypeVar("_T")
 _INSIDE = "eth0"
 _THREADS = 4
+# More answers than that overflow the buffer of the socket that asks.
+_ANSWERED_AT_ONCE = 64
 
 
 class VethEgress:
@@ -151,7 +153,9 @@ class VethEgress:
             except OSError:
                 continue  # it went with its namespace
         with kernel.Links() as links:
-            links.do(*(kernel.join(index, self._doom) for index in found), ignore=(errno.ENODEV,))
+            for first in range(0, len(found), _ANSWERED_AT_ONCE):
+                some = found[first : first + _ANSWERED_AT_ONCE]
+                links.do(*(kernel.join(index, self._doom) for index in some), ignore=(errno.ENODEV,))
             links.do(kernel.delete_group(self._doom), ignore=(errno.ENODEV,))
 
     def _reap(

@@ -31,6 +31,7 @@ _MOST_MEMORY_MB = 10_240
 # A slot's own memory; of what the machine has left, so much may be parked.
 _SLOT_BYTES, _SHARE = 3 << 20, 0.05
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
+_FORKS_AT_ONCE = 8  # more only wait for each other, and the zygote's socket holds no more than some dozens
 _LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0
 # What forks share (the hash seed, the layout of addresses) does not live for ever.
 _ZYGOTE_SECONDS = 3600.0
@@ -86,12 +87,23 @@ class Parking:
         self._old: set[ZygoteProcess] = set()  # retired, with environments that live
         self._tasks = Tasks("parking")
         self._starting = 0
+        self._forks = asyncio.Semaphore(_FORKS_AT_ONCE)
+        self._problem = ""  # why the last zygote or slot could not be made
         self._told: set[str] = set()
         self._closed = False
 
     @property
     def parked(self) -> int:
         return sum(len(line.parked) for line in self._lines.values())
+
+    @property
+    def how(self) -> str:
+        """How environments start, in words."""
+        if not self._most:
+            return "each is started plainly: LAMBENT_PARKED_SLOTS is 0"
+        if self._problem:
+            return f"each is started plainly: {self._problem}"
+        return f"Python functions are forks, of which at most {self._most} are made ahead of need"
 
     # ---- starts ---------------------------------------------------------------------------------------
 
@@ -114,7 +126,7 @@ class Parking:
         line = self._line(spec)
         line.asked = time.monotonic()
         line.demand.arrived(line.asked)
-        line.changed.set()
+        asyncio.get_running_loop().call_later(_QUIET_SECONDS, line.changed.set)  # off the way of this start
         kind = "parked"
         sandbox = self._take(line) if spec.ephemeral_mb == EPHEMERAL_MB else None
         try:
@@ -122,7 +134,8 @@ class Parking:
                 if line.zygote is None or not line.zygote.alive:
                     return None
                 kind = "forked"
-                sandbox = await self._maker.make_slot(_slot(spec, spec.ephemeral_mb), line.zygote)
+                async with self._forks:
+                    sandbox = await self._maker.make_slot(_slot(spec, spec.ephemeral_mb), line.zygote)
             await self._maker.assign(spec, sandbox)
         except NoRoom:
             raise
@@ -235,9 +248,10 @@ class Parking:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(line.failures, 9)))
             line.failures += 1
             line.not_before = time.monotonic() + pause
+            self._problem = str(failure)
             self._tell(f"Environments are not made ahead of need: {failure}")
             return
-        line.failures = 0
+        line.failures, self._problem = 0, ""
         line.parked.append(sandbox)
         sandbox.exited.add_done_callback(lambda _: self._lost(line, sandbox))
 

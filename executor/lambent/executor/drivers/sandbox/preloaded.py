@@ -8,6 +8,7 @@ Runs on every Python 3 that a runtime names: no newer syntax.
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ class Preloaded:
                 importlib.import_module(name)
             except ImportError:
                 continue  # a runtime folder without it
+        importlib.machinery.PathFinder.find_spec("nothing", ["/var/task"])  # so that its finder is there
         self._path = list(sys.path)
         self._looked: list[str] = []
         self._modules = {
