@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         description="strict: refuse to start where something can't be enforced; none: no isolation at all.",
     )
     runtime_match: Literal["exact", "compatible"] = Field(
-        default="exact", description="compatible: a python3.x function runs on the nearest installed Python 3."
+        default="exact", description="compatible: a Python or Ruby that is not there is replaced by the nearest one."
     )
     reachable: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URLs that functions may reach although they are on loopback."
