@@ -115,3 +115,18 @@ def test_functions_that_share_a_group_have_their_names_in_its_streams(functions:
     assert f"/{name}[$LATEST]" in stream
     logs = functions.server.client("logs")
     assert logs.get_log_events(logGroupName="/shared/by-many", logStreamName=stream)["events"]
+
+
+def test_active_tracing_is_seen_by_the_function_and_named_in_the_log(functions: Functions) -> None:
+    code = "import os\ndef handler(event, context):\n    return os.environ['_X_AMZN_TRACE_ID']\n"
+    active = functions.create(code, TracingConfig={"Mode": "Active"})
+    answer = functions.invoke(active)
+    header = dict(part.split("=", 1) for part in answer.result.split(";"))
+    assert header["Sampled"] == "1"
+    assert f"XRAY TraceId: {header['Root']}\tSegmentId: {header['Parent']}\tSampled: true" in answer.log
+    configuration = functions.aws.get_function_configuration(FunctionName=active)
+    assert configuration["TracingConfig"] == {"Mode": "Active"}
+    functions.aws.update_function_configuration(FunctionName=active, TracingConfig={"Mode": "PassThrough"})
+    functions.active(active)
+    answer = functions.invoke(active)
+    assert "Sampled=0" in answer.result and "XRAY" not in answer.log

@@ -271,6 +271,7 @@ def make_host(
         credentials=place.credentials,
         endpoints=place.endpoints,
         cache_mb=settings.code_cache_mb,
+        file_systems=settings.file_systems,
     )
     state_dir = settings.data_dir / "executor"
     driver = make_driver(settings, state_dir, instance=place.instance, reachable=place.reachable)

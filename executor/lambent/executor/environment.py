@@ -271,7 +271,7 @@ class Environment:
             took = await self._init(self.target.timeout)
         except _InitFailed as failure:
             self._log_init_failure(failure, phase="invoke")
-            self.log.started(execution.invocation.request_id)
+            self.log.started(execution.invocation)
             if failure.status == "timeout":
                 self._answer_timeout(execution)
             else:
@@ -289,7 +289,7 @@ class Environment:
 
     def _hand_over(self, execution: Execution, seconds: float) -> None:
         invocation = execution.invocation
-        self.log.started(invocation.request_id)
+        self.log.started(invocation)
         self._timer = self._loop.call_later(seconds, self._timed_out)
         waiting, self._waiting = self._waiting, None
         if waiting is None:
@@ -387,11 +387,10 @@ class Environment:
             memory_size=self.target.memory_size,
             max_memory_used=execution.peak_memory,
         )
-        request_id = execution.invocation.request_id
         try:
             self._drain_output()
             self.log.answered(execution)
-            self.log.reported(request_id, numbers, execution.error_type)
+            self.log.reported(execution.invocation, numbers, execution.error_type)
         finally:
             self._execution = None
             self.log.tail = None

@@ -13,7 +13,7 @@ from typing import Any
 from lambent.executor import limits, log_lines
 from lambent.executor.execution import Execution
 from lambent.executor.log_lines import Tail
-from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
+from lambent.kernel.models import FunctionVersion, Invocation, Outcome, Report, Response
 from lambent.kernel.ports import Clock, LogStore
 
 _LEVELS = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
@@ -104,11 +104,12 @@ class FunctionLog:
             level = _DEBUG if quiet else _INFO if good else _WARN
             self._event("platform.initReport", {**record, "metrics": {"durationMs": round(ms, 3)}}, level)
 
-    def started(self, request_id: str) -> None:
+    def started(self, invocation: Invocation) -> None:
         if not self._json:
-            self._write(log_lines.start(request_id, self._target.version))
+            self._write(log_lines.start(invocation.request_id, self._target.version))
         if self._told:
-            self._event("platform.start", {"requestId": request_id, "version": self._target.version}, _INFO)
+            record = {"requestId": invocation.request_id, "version": self._target.version}
+            self._event("platform.start", {**record, **_tracing(invocation.trace_id)}, _INFO)
 
     def timed_out(self, request_id: str, seconds: float) -> None:
         at = log_lines.stamp(self._clock.now())
@@ -137,12 +138,15 @@ class FunctionLog:
             }
             if execution.error_type:
                 record["errorType"] = execution.error_type
+            record |= _tracing(execution.invocation.trace_id)
             self._event("platform.runtimeDone", record, _DEBUG if good else _WARN)
 
-    def reported(self, request_id: str, report: Report, error_type: str | None) -> None:
+    def reported(self, invocation: Invocation, report: Report, error_type: str | None) -> None:
         """The invocation is over."""
+        request_id = invocation.request_id
         if not self._json:
-            self._write(log_lines.end(request_id), log_lines.report(request_id, report, error_type))
+            line = log_lines.report(request_id, report, error_type, invocation.trace_id)
+            self._write(log_lines.end(request_id), line)
         if self._told:
             good = report.outcome is Outcome.SUCCESS
             record: dict[str, Any] = {
@@ -152,6 +156,7 @@ class FunctionLog:
             }
             if error_type:
                 record["errorType"] = error_type
+            record |= _tracing(invocation.trace_id)
             self._event("platform.report", record, _INFO if good else _WARN)
 
     def cancelled(self) -> None:
@@ -205,6 +210,14 @@ def _level(line: str) -> int:
         return _INFO
     level = record.get("level")
     return _LEVELS.get(level.upper(), _INFO) if isinstance(level, str) else _INFO
+
+
+def _tracing(header: str) -> dict[str, Any]:
+    """Of an invocation that is sampled: which trace and segment it is of."""
+    if "Sampled=1" not in header:
+        return {}
+    parent = header.partition("Parent=")[2].partition(";")[0]
+    return {"tracing": {"spanId": parent, "type": "X-Amzn-Trace-Id", "value": header}}
 
 
 def _metrics(report: Report) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lambent.executor import limits, log_lines, traces, variables
-from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox, Share
 from lambent.executor.environment import Environment, EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import Facts, FunctionLog
@@ -34,6 +34,7 @@ from lambent.kernel.errors import (
 from lambent.kernel.log import Log
 from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Outcome, Report, VersionKey
 from lambent.kernel.ports import Clock, Kept, Lease, LogStore
+from lambent.kernel.shares import Shared
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
@@ -59,6 +60,7 @@ class HostConfig:
     endpoints: Mapping[str, str] = field(default_factory=dict)
     starts_at_once: int = 4
     cache_mb: int = 4096
+    file_systems: Mapping[str, Shared] = field(default_factory=dict)
 
 
 class Host:
@@ -365,6 +367,23 @@ class Host:
             raise
         return task, opt
 
+    def _shares(self, target: FunctionVersion) -> list[Share]:
+        """Raises ServiceException for an access point that this executor has no folder for."""
+        made = []
+        for each in target.file_systems or ():
+            shared = self._config.file_systems.get(each.access_point)
+            if shared is None or not shared.folder.is_dir():
+                why = (
+                    "is not named in LAMBENT_FILE_SYSTEMS"
+                    if shared is None
+                    else f"{shared.folder} is no folder"
+                )
+                raise ServiceException(
+                    f"{each.path} cannot be mounted: {each.access_point}: {why} on this executor."
+                )
+            made.append(Share(shared.folder, each.path, shared.read_only))
+        return made
+
     async def _launch(self, environment_id: str, pool: Pool, command: RuntimeCommand, stream: str) -> Sandbox:
         target = pool.target
         task, opt = await self._fetch(target)
@@ -390,6 +409,7 @@ class Host:
                     memory_mb=target.memory_size,
                     ephemeral_mb=target.ephemeral_storage,
                     fork_env=command.fork_env,
+                    shares=self._shares(target),
                 )
             )
         except BaseException:

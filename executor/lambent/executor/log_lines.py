@@ -53,8 +53,8 @@ def end(request_id: str) -> str:
     return f"END RequestId: {request_id}"
 
 
-def report(request_id: str, numbers: Report, error_type: str | None) -> str:
-    """The REPORT line."""
+def report(request_id: str, numbers: Report, error_type: str | None, trace: str = "") -> str:
+    """The REPORT line; with a second one where its trace (an X-Ray header) is sampled."""
     init = f"\tInit Duration: {numbers.init_ms:.2f} ms" if numbers.init_ms is not None else ""
     status = _STATUS.get(numbers.outcome, "")
     if status.endswith("error") and error_type:
@@ -62,8 +62,15 @@ def report(request_id: str, numbers: Report, error_type: str | None) -> str:
     return (
         f"REPORT RequestId: {request_id}\tDuration: {numbers.duration_ms:.2f} ms"
         f"\tBilled Duration: {numbers.billed_ms} ms\tMemory Size: {numbers.memory_size} MB"
-        f"\tMax Memory Used: {round(numbers.max_memory_used / (1 << 20))} MB{init}{status}\t"
+        f"\tMax Memory Used: {round(numbers.max_memory_used / (1 << 20))} MB{init}{status}\t{_xray(trace)}"
     )
+
+
+def _xray(trace: str) -> str:
+    if "Sampled=1" not in trace:
+        return ""
+    named = dict(part.split("=", 1) for part in trace.split(";") if "=" in part)
+    return f"\nXRAY TraceId: {named.get('Root', '')}\tSegmentId: {named.get('Parent', '')}\tSampled: true\t"
 
 
 class LineCutter:

@@ -64,6 +64,7 @@ _TAG_RESOURCE = _enforced("tag_resource")
 _MARKER = _handled("a_list_pages_by_name_and_leaves_states_out")
 _LAYER_MARKER = _enforced("marker_and_max_items_of_layers")
 
+_FILE_SYSTEM = Enforced("tests/e2e/test_file_systems.py::test_functions_share_a_folder")
 _CODE: Fields = {
     "ZipFile": _enforced("zip_file"),
     "S3Bucket": _from_s3("an_object"),
@@ -94,13 +95,16 @@ _CONFIGURATION: Fields = {
     "DeadLetterConfig.TargetArn": _delivered("a_failed_event_goes_to_the_dead_letter_queue"),
     "Environment.Variables": _enforced("environment_variables"),
     "KMSKeyArn": _KMS,
-    "TracingConfig.Mode": Refused(
-        "X-Ray tracing is not built, and no segment would be sent. Leave it out, or send PassThrough.",
-        unless=("PassThrough",),
+    "TracingConfig.Mode": Emulated(
+        "Active samples one request a second and 5 % of the rest, as on AWS: the function sees Sampled=1, the "
+        "log names the trace, and spans go to the collector of LAMBENT_OTLP_ENDPOINT, if that is set. There is "
+        "no X-Ray service and no daemon."
     ),
     "Layers": _enforced("layers"),
-    "FileSystemConfigs": Refused(
-        "EFS and S3 file systems are not built, and nothing would be mounted. Leave it out.", unless=([],)
+    "FileSystemConfigs.Arn": _FILE_SYSTEM,
+    "FileSystemConfigs.LocalMountPath": _FILE_SYSTEM,
+    "FileSystemConfigs.S3FilesConfig": Refused(
+        "an access point stands for a folder here, and nothing of it would act. Leave it out.", unless=({},)
     ),
     "ImageConfig": Refused(
         "container images are not built. Leave it out; a zip function's start is set by Handler.", unless=({},)

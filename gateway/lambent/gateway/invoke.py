@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from lambent.gateway.function_cache import FunctionCache
 from lambent.gateway.services import Services
-from lambent.gateway.trace import trace_of
+from lambent.gateway.trace import Sampler, trace_of
 from lambent.kernel import lineage, metrics, tracing
 from lambent.kernel.arn import function_arn, parse_function
 from lambent.kernel.errors import (
@@ -146,6 +146,7 @@ class Invoker:
         self._services = services
         self._functions = functions
         self._router = router
+        self._sampler = Sampler()
         self._region = services.settings.region
         self._account = services.settings.account_id
 
@@ -198,6 +199,8 @@ class Invoker:
             return Invoked(204, executed_version=target.version)
         assert function is not None
         trace = trace_of(trace_id)
+        if target.tracing == "Active":
+            trace = self._sampler.decided(target.uid, trace_id, trace)
         arn = self._arn(target.name, None)
         if kind == "Event":
             await self._publish(target, qualifier, payload, caller.request_id, trace)

@@ -65,6 +65,19 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSystem:
+    """AWS: a FileSystemConfig. `path`: where the function has it."""
+
+    arn: str
+    path: str
+
+    @property
+    def access_point(self) -> str:
+        """As fsap-0123456789abcdef0."""
+        return self.arn.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionVersion:
     """One version's configuration and code: `$LATEST`, or a published number, which never changes but for its
     state.
@@ -99,6 +112,8 @@ class FunctionVersion:
     last_update_status: UpdateStatus | None = None
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
+    file_systems: tuple[FileSystem, ...] | None = None
+    tracing: str | None = None  # AWS: TracingConfig.Mode; None: PassThrough
 
     @property
     def key(self) -> "VersionKey":

@@ -22,7 +22,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lambent.kernel import shares
 from lambent.kernel.redis_urls import plain_redis_url
+from lambent.kernel.shares import Shared
 
 # Variables that are read elsewhere: the endpoint of the commands, the toml file's name.
 _OTHER_VARIABLES = ("LAMBENT_CONFIG", "LAMBENT_ENDPOINT")
@@ -134,7 +136,12 @@ class Settings(BaseSettings):
         description="strict: refuse to start where something can't be enforced; none: no isolation at all.",
     )
     runtime_match: Literal["exact", "compatible"] = Field(
-        default="exact", description="compatible: a Python or Ruby that is not there is replaced by the nearest one."
+        default="exact", description="compatible: the nearest one runs where a Python or Ruby is not there."
+    )
+    file_systems: Annotated[Mapping[str, Shared], NoDecode] = Field(
+        default_factory=dict,
+        description="Folders that functions may mount by FileSystemConfigs, as ACCESS_POINT=FOLDER[:ro], by "
+        "commas: fsap-0123456789abcdef0=/srv/models:ro. The same for all roles; on every executor.",
     )
     reachable: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URLs that functions may reach although they are on loopback."
@@ -224,6 +231,11 @@ class Settings(BaseSettings):
     shards: int = Field(
         default=16, ge=1, le=256, description="Slices of the key space; fixed at a store's first start."
     )
+
+    @field_validator("file_systems", mode="before")
+    @classmethod
+    def _file_systems(cls, value: object) -> object:
+        return shares.parse(value) if isinstance(value, str) else value
 
     @field_validator("reachable", mode="before")
     @classmethod

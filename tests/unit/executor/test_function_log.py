@@ -11,7 +11,7 @@ from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.limits import exited
 from lambent.executor.log_lines import Tail, stream_name
 from lambent.kernel.clock import TestClock
-from lambent.kernel.models import LoggingConfig, Outcome, Report
+from lambent.kernel.models import Invocation, LoggingConfig, Outcome, Report
 from lambent.kernel.store.memory_logs import MemoryLogs
 
 
@@ -37,6 +37,7 @@ def _types(logs: Logs) -> list[str]:
     return [json.loads(line)["type"] for line in logs.lines]
 
 
+ASKED = Invocation("id-1", TARGET, "arn", b"{}", "Root=1-2-3;Parent=53995c3f42cd8ad8;Sampled=0")
 REPORT = Report(Outcome.SUCCESS, 1.5, 2, None, 128, 30 << 20)
 
 
@@ -119,8 +120,8 @@ def test_events_pass_by_their_level_which_rises_when_things_go_wrong(
         log, logs = _log(system=level)
         log.init_started("init")
         log.init_ended(2.0, phase="init", status=status)
-        log.started("id-1")
-        log.reported("id-1", REPORT._replace(outcome=outcome), None)
+        log.started(ASKED)
+        log.reported(ASKED, REPORT._replace(outcome=outcome), None)
         assert _types(logs) == expected
 
 
@@ -130,8 +131,8 @@ def test_who_listens_has_everything_whatever_the_levels() -> None:
     log.events = lambda kind, record: heard.append((kind, record))
     log.init_started("invoke")
     log.output("hello")
-    log.started("id-1")
-    log.reported("id-1", REPORT._replace(init_ms=250.0), "E")
+    log.started(ASKED)
+    log.reported(ASKED, REPORT._replace(init_ms=250.0), "E")
     assert [kind for kind, _ in heard] == [
         "platform.initStart",
         "function",
@@ -152,7 +153,7 @@ def test_who_listens_has_everything_whatever_the_levels() -> None:
 def test_the_tail_has_what_the_log_has() -> None:
     log, logs = _log()
     log.tail = Tail()
-    log.started("id-1")
+    log.started(ASKED)
     log.output("hello")
     _, response = exited("id-1", Exit(code=3))
     log.failed("id-1", response)
@@ -166,3 +167,21 @@ def test_a_stream_has_the_functions_name_where_its_group_may_be_shared() -> None
     assert stream_name(TARGET, "e1", 0.0) == "1970/01/01/[$LATEST]e1"
     shared = replace(TARGET, version="3", logging=LoggingConfig("/mine"))
     assert stream_name(shared, "e1", 0.0) == "1970/01/01/f[3]e1"
+
+
+def test_a_sampled_trace_is_named_with_its_segment() -> None:
+    header = "Root=1-67ae8b2c-0123456789abcdef01234567;Parent=53995c3f42cd8ad8;Sampled=1"
+    asked = ASKED._replace(trace_id=header)
+    log, logs = _log("Text")
+    log.reported(asked, REPORT, None)
+    log.reported(ASKED, REPORT, None)
+    first, second = logs.lines[1], logs.lines[3]
+    assert first.endswith(
+        "\t\nXRAY TraceId: 1-67ae8b2c-0123456789abcdef01234567\tSegmentId: 53995c3f42cd8ad8\tSampled: true\t"
+    )
+    assert "XRAY" not in second
+    log, logs = _log()
+    log.started(asked)
+    log.reported(asked, REPORT, None)
+    tracing = {"spanId": "53995c3f42cd8ad8", "type": "X-Amzn-Trace-Id", "value": header}
+    assert [json.loads(line)["record"]["tracing"] for line in logs.lines] == [tracing, tracing]

@@ -6,10 +6,18 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Enforcement
+
+
+class Share(NamedTuple):
+    """A folder of the host that environments share, at a path inside."""
+
+    source: Path
+    target: str
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class EnvironmentSpec:
     memory_mb: int
     ephemeral_mb: int
     fork_env: Mapping[str, str] | None = None
+    shares: Sequence[Share] = ()
 
 
 @dataclass(frozen=True, slots=True)

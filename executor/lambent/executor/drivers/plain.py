@@ -116,6 +116,8 @@ class PlainDriver:
         _log.warning("Functions run without any isolation: the setting isolation is none.")
 
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
+        if spec.shares:
+            raise ServiceException("file systems are mounted in isolated environments only; isolation is none")
         listener = socket.socket()
         read, write = os.pipe2(os.O_CLOEXEC)
         try:

@@ -14,7 +14,9 @@ from lambent.gateway.handlers.validation import (
     check_handler,
     dead_letter_target,
     environment_variables,
+    file_systems,
     logging_config,
+    tracing_mode,
 )
 from lambent.gateway.services import Call, Services
 from lambent.kernel.models import FunctionVersion
@@ -67,6 +69,10 @@ async def _changed(services: Services, latest: FunctionVersion, members: Mapping
         changes["logging"] = logging_config(members["LoggingConfig"], latest.logging)
     if members.get("DeadLetterConfig") is not None:
         changes["dead_letter"] = dead_letter_target(services, members["DeadLetterConfig"])
+    if members.get("TracingConfig") is not None:
+        changes["tracing"] = tracing_mode(members["TracingConfig"])
+    if members.get("FileSystemConfigs") is not None:
+        changes["file_systems"] = file_systems(services, members["FileSystemConfigs"])
     if members.get("Layers") is not None:
         layers = await resolve_layers(services, members["Layers"], known=latest.layers)
         check_unzipped(latest.archive, layers)

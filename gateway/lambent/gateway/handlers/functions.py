@@ -25,7 +25,9 @@ from lambent.gateway.handlers.validation import (
     checked_tags,
     dead_letter_target,
     environment_variables,
+    file_systems,
     logging_config,
+    tracing_mode,
 )
 from lambent.gateway.handlers.versions import delete_version, list_all
 from lambent.gateway.services import Call, Services
@@ -97,6 +99,8 @@ def _first_version(
         layers=layers,
         logging=logs,
         dead_letter=dead_letter_target(services, members.get("DeadLetterConfig") or {}),
+        tracing=tracing_mode(members.get("TracingConfig") or {}),
+        file_systems=file_systems(services, members.get("FileSystemConfigs") or ()),
         state=State.PENDING,
         state_reason=lifecycle.CREATING_REASON,
         state_reason_code=lifecycle.CREATING_CODE,

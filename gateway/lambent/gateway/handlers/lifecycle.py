@@ -154,7 +154,8 @@ def snapshot(
 
 def differs(one: FunctionVersion, other: FunctionVersion) -> bool:
     """Whether code or configuration differ, leaving their descriptions aside."""
-    return _what_runs(one) != _what_runs(other) or one.dead_letter != other.dead_letter
+    beside = one.dead_letter, one.tracing
+    return _what_runs(one) != _what_runs(other) or beside != (other.dead_letter, other.tracing)
 
 
 def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
@@ -167,6 +168,7 @@ def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
         version.timeout,
         version.memory_size,
         version.ephemeral_storage,
+        version.file_systems,
         version.architectures,
         dict(version.environment or {}),
         version.layers,

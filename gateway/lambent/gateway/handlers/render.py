@@ -52,7 +52,7 @@ def configuration(
         "Version": version.version,
         "Environment": {"Variables": dict(version.environment)} if version.environment else None,
         "DeadLetterConfig": {"TargetArn": version.dead_letter} if version.dead_letter else None,
-        "TracingConfig": {"Mode": "PassThrough"},
+        "TracingConfig": {"Mode": version.tracing or "PassThrough"},
         "RevisionId": version.revision_id,
         "Layers": [{"Arn": use.arn, "CodeSize": use.archive.size} for use in version.layers] or None,
         "State": str(version.state),
@@ -64,6 +64,10 @@ def configuration(
         "PackageType": "Zip",
         "Architectures": list(version.architectures),
         "EphemeralStorage": {"Size": version.ephemeral_storage},
+        "FileSystemConfigs": [
+            {"Arn": each.arn, "LocalMountPath": each.path} for each in version.file_systems or ()
+        ]
+        or None,
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "RuntimeVersionConfig": {
             "RuntimeVersionArn": runtime_version_arn(region=settings.region, runtime=version.runtime)

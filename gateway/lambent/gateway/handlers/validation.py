@@ -5,12 +5,12 @@ Pure. Every error is a kernel error with AWS's text.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lambent.gateway.services import Services
 from lambent.kernel.errors import InvalidParameterValueException, ValidationException
-from lambent.kernel.models import LoggingConfig
+from lambent.kernel.models import FileSystem, LoggingConfig
 from lambent.kernel.targets import TargetKind, parse_target
 
 MAX_NAME = 64
@@ -92,6 +92,30 @@ def dead_letter_target(services: Services, given: Mapping[str, Any]) -> str | No
             f"The dead-letter queue {arn} can't be reached from here: {problem}"
         )
     return arn
+
+
+def file_systems(services: Services, given: Sequence[Mapping[str, Any]]) -> tuple[FileSystem, ...] | None:
+    """Of a FileSystemConfigs member; None for an empty one, which clears.
+
+    Raises InvalidParameterValueException for an access point that the operator has not named.
+    """
+    made = []
+    for config in given:
+        file_system = FileSystem(config["Arn"], config["LocalMountPath"])
+        if file_system.path.removeprefix("/mnt/") in (".", ".."):
+            raise InvalidParameterValueException(f"{file_system.path} is no folder below /mnt.")
+        if file_system.access_point not in services.settings.file_systems:
+            raise InvalidParameterValueException(
+                f"The access point {file_system.access_point} stands for no folder here. Name one in "
+                f"LAMBENT_FILE_SYSTEMS, as {file_system.access_point}=/srv/folder, and start again."
+            )
+        made.append(file_system)
+    return tuple(made) or None
+
+
+def tracing_mode(given: Mapping[str, Any]) -> str | None:
+    """None: PassThrough."""
+    return "Active" if given.get("Mode") == "Active" else None
 
 
 def logging_config(given: Mapping[str, Any], base: LoggingConfig) -> LoggingConfig:

@@ -28,7 +28,7 @@ LAYOUT = 2
 knows only 1 would collect."""
 
 # Fields that came after schema 1: written where they are set, so that all older values keep their form.
-_ADDED = ("qualifier",)
+_ADDED = ("qualifier", "file_systems", "tracing")
 
 _T = TypeVar("_T")
 _FUNCTION_VERSION = TypeAdapter(FunctionVersion)

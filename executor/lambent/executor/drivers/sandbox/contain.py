@@ -17,13 +17,12 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from lambent.executor.drivers.sandbox import rootfs, wire
+from lambent.executor.drivers.sandbox import rootfs, shares, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 
 UID, GID = 993, 990  # AWS: sbx_user1051
 RUNTIME_API = ("127.0.0.1", 9001)
 ZYGOTE_CONTROL = 3  # the launcher looks there for a socket
-_CAP_SYS_ADMIN, _CAP_SETPCAP = 1 << 21, 1 << 8
 _LISTEN_BACKLOG = 128
 _IPV6_FREEBIND = 78
 _OOM_SCORE = "500"  # a host out of memory loses functions before the server
@@ -45,11 +44,14 @@ def run(
     """Never returns: the process becomes the runtime, or reports and exits."""
     steps = Steps()
     try:
+        _reset_signals()
         begin(steps, request, channel, output)
         steps.at("file system")
         rootfs.complete(root, request)
         steps.at("/tmp")
         rootfs.mount_tmp(root, request)
+        steps.at("file systems")
+        shares.mount(root, request["shares"], request["uid"], separate_uid=request["separate_uid"])
         steps.at("root")
         sys_.pivot(root)
         settle(steps, channel)
@@ -73,7 +75,6 @@ def begin(steps: Steps, request: Mapping[str, Any], channel: socket.socket, outp
     steps.at("session")
     os.setsid()
     os.umask(0o022)
-    _reset_signals()
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(_OOM_SCORE)
     os.dup2(output, 1)
@@ -101,7 +102,8 @@ def drop(steps: Steps, request: Mapping[str, Any], program: sys_.Filter) -> None
     steps.at("limits")
     _set_limits(request["rlimits"])
     steps.at("user namespace")
-    _become(request["uid"], separate=request["separate_uid"])
+    uid = request["uid"]
+    sys_.become_user_of(uid, f"{UID} {uid} 1", f"{GID} {uid} 1", separate=request["separate_uid"])
     steps.at("capabilities")
     sys_.drop_capabilities()
     sys_.close_on_exec_from(3)
@@ -138,7 +140,7 @@ def become_zygote(
 
 
 def _reset_signals() -> None:
-    """Python ignores SIGPIPE, and an ignored signal stays ignored through exec."""
+    """Before exec: Python ignores SIGPIPE, and an ignored signal stays ignored through exec."""
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
@@ -195,21 +197,3 @@ def _wait_for_go(steps: Steps, channel: socket.socket) -> None:
     os.close(folder)
     if not channel.recv(16):
         os._exit(126)  # the driver gave up
-
-
-def _become(uid: int, *, separate: bool) -> None:
-    """Takes the outside uid (as root), then a user namespace in which it is 993:990. The map needs no
-    privilege, since it names only this process's own ids; CAP_SYS_ADMIN is kept over the change of uid
-    because some hosts allow user namespaces to administrators only."""
-    if separate:
-        os.setgroups([])
-        sys_.prctl(sys_.PR_SET_KEEPCAPS, 1)
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-        sys_.set_capabilities(_CAP_SYS_ADMIN | _CAP_SETPCAP)
-    sys_.unshare(sys_.NEWUSER)
-    sys_.prctl(sys_.PR_SET_DUMPABLE, 1)  # else the kernel gives /proc/self to root
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {uid} 1")):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(file, text.encode())
-        os.close(file)

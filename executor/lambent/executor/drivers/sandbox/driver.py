@@ -203,10 +203,14 @@ class SandboxDriver:
             raise ServiceException("the sandbox driver is not open")
         if any(sandbox.id == spec.id for sandbox in self._sandboxes.values()):
             raise ServiceException(f"environment {spec.id} exists already")
-        try:
-            return await self._parking.start(spec) or await self._make(spec)
-        except Refused as error:
-            raise ServiceException(f"the environment does not start: {error}") from error
+        while True:
+            try:
+                return await self._parking.start(spec) or await self._make(spec)
+            except NoRoom:  # not for more slots, but for this
+                if not await self._parking.give_way():
+                    raise
+            except Refused as error:
+                raise ServiceException(f"the environment does not start: {error}") from error
 
     async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox:
         """An environment forked by the zygote that waits for its function; `spec` has its name, the size of its
@@ -215,7 +219,7 @@ class SandboxDriver:
 
     async def _make(self, spec: EnvironmentSpec, zygote: ZygoteProcess | None = None) -> RunningSandbox:
         if not self._uids:
-            raise ServiceException(f"all {self._config.uid_count} uids of environments are in use")
+            raise NoRoom(f"all {self._config.uid_count} uids of environments are in use")
         uid = self._uids.popleft()
         sandbox = RunningSandbox(spec.id, uid, spec.memory_mb * _MB, tasks=self._tasks, release=self._released)
         self._sandboxes[spec.id] = sandbox
@@ -324,6 +328,7 @@ class SandboxDriver:
             "opt": str(spec.opt_dir) if spec.opt_dir is not None else None,
             "image": sandbox.image.device if sandbox.image is not None else None,
             "ephemeral_mb": spec.ephemeral_mb,
+            "shares": [(str(one.source), one.target, one.read_only) for one in spec.shares],
             "uid": 0 if rootless else sandbox.uid,
             "separate_uid": not rootless,
             "rlimits": self._rlimits(spec),

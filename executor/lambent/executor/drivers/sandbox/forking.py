@@ -153,6 +153,7 @@ class Forker:
     def _leave(self) -> None:
         """A child lets go of what is its parent's."""
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
         for descriptor in (self._woken, self._wake, self._namespace):
             os.close(descriptor)

@@ -31,7 +31,7 @@ _MOST_MEMORY_MB = 10_240
 # A slot's own memory; of what the machine has left, so much may be parked.
 _SLOT_BYTES, _SHARE = 3 << 20, 0.05
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0
 # What forks share (the hash seed, the layout of addresses) does not live for ever.
 _ZYGOTE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
@@ -99,7 +99,8 @@ class Parking:
         """The environment, forked; None if it has to be started plainly. Raises NoRoom."""
         self._starting += 1
         try:
-            return await self._fork(spec) if spec.fork_env is not None and self._most else None
+            may = spec.fork_env is not None and not spec.shares and self._most
+            return await self._fork(spec) if may else None
         finally:
             self._starting -= 1
 
@@ -125,7 +126,7 @@ class Parking:
             await self._maker.assign(spec, sandbox)
         except NoRoom:
             raise
-        except (Refused, LambdaError) as failure:
+        except (Refused, LambdaError, OSError) as failure:
             _log.warning("A fork failed; the start is a plain one.", environment=spec.id, why=str(failure))
             return None
         sandbox.start = kind
@@ -149,6 +150,17 @@ class Parking:
                 return sandbox
         return None
 
+    async def give_way(self) -> bool:
+        """Frees one slot, since a start lacks what it holds, and makes none for a while; whether there was
+        one."""
+        for line in self._lines.values():
+            slot = self._take(line)
+            if slot is not None:
+                line.not_before = time.monotonic() + _GIVEN_WAY_SECONDS
+                await slot.dispose()
+                return True
+        return False
+
     def _tell(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
@@ -168,7 +180,7 @@ class Parking:
             line.changed.clear()
             now = time.monotonic()
             wanted = line.demand.wanted(now, self._room(line, now))
-            await self._let_go(line, wanted)
+            await self._let_go(line, wanted, now)
             missing = wanted > len(line.parked) and now >= line.not_before
             if missing and self._quiet(line, now):
                 await self._make_one(line)
@@ -195,13 +207,13 @@ class Parking:
         since = now - line.asked
         return (not self._starting and since >= _QUIET_SECONDS) or since >= _PATIENCE_SECONDS
 
-    async def _let_go(self, line: _Line, wanted: int) -> None:
+    async def _let_go(self, line: _Line, wanted: int, now: float) -> None:
         """Of what is too much or too old."""
         zygote = line.zygote
         if zygote is not None and (
-            not wanted
+            line.demand.silent(now)
             or not zygote.alive
-            or time.monotonic() - line.made >= _ZYGOTE_SECONDS
+            or now - line.made >= _ZYGOTE_SECONDS
             or line.etc != self._maker.etc_files()
         ):
             self._old.add(zygote)
@@ -219,7 +231,7 @@ class Parking:
                 zygote = await self._maker.open_zygote(line.sample, line.preload)
                 line.zygote, line.made, line.etc = zygote, time.monotonic(), etc
             sandbox = await self._maker.make_slot(_slot(line.sample, EPHEMERAL_MB), line.zygote)
-        except (Refused, LambdaError) as failure:
+        except (Refused, LambdaError, OSError) as failure:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(line.failures, 9)))
             line.failures += 1
             line.not_before = time.monotonic() + pause

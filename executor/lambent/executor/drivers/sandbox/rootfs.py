@@ -50,7 +50,7 @@ _ETC_OF_HOST = (
 _ETC_OF_JAVA = "java-"  # /etc/java-17-openjdk: where Debian's JDKs keep their settings
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt")
+_OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/mnt")
 SOURCES = "/home"  # of a zygote, while it starts
 ZYGOTE_TMP = "/tmp"
 _PLACES = ("/var/task", "/opt")
@@ -87,6 +87,7 @@ def build_template(root: str, prefixes: Sequence[str], etc: Mapping[str, str]) -
         "var/runtime",
         "var/tmp",
         "opt",
+        "mnt",
         "etc",
         "home",
         "root",

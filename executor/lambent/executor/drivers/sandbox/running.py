@@ -78,11 +78,11 @@ class RunningSandbox:
 
     def pid(self) -> int:
         """The runtime process's pid as this process sees it; -1 once it is reaped."""
-        return _pid_of(self._runtime)
+        return pid_of(self._runtime)
 
     def pids(self) -> tuple[int, int]:
         """(PID 1, the runtime process): every other process descends from them."""
-        return _pid_of(self._init), _pid_of(self._runtime)
+        return pid_of(self._init), pid_of(self._runtime)
 
     # ---- the Sandbox protocol -------------------------------------------------------------------------
 
@@ -233,7 +233,8 @@ class RunningSandbox:
                 os.close(descriptor)
 
 
-def _pid_of(pidfd: int) -> int:
+def pid_of(pidfd: int) -> int:
+    """The pid as this process sees it; -1 of a process that is reaped, and of no descriptor."""
     if pidfd < 0:
         return -1
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:

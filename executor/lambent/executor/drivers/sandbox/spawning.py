@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lambent.executor.drivers.sandbox import wire
+from lambent.executor.drivers.sandbox.running import pid_of
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
 
@@ -254,6 +255,10 @@ class ZygoteProcess(ForkingProcess):
         super().__init__(exited=exited, dying=dying, died=died)
         self._said = -1
 
+    def pid(self) -> int:
+        """As this process sees it; -1 once it is gone."""
+        return pid_of(self._pidfd)
+
     async def open(
         self, spawner: SpawnerProcess, request: Mapping[str, object], preload: Sequence[str]
     ) -> None:
@@ -301,7 +306,6 @@ class ZygoteProcess(ForkingProcess):
         if received is None:
             return False
         if received[0].get("problem"):
-            print(received[0]["problem"])
             _log.warning("Forked starts are slower than they could be.", why=received[0]["problem"])
         return True
 

@@ -25,6 +25,7 @@ NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 2, 4, 8, 1024
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 4096, 8192, 16384, 1 << 18, 1 << 19
 
+_ATTR_IDMAP = 0x100000
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 
 _AT_FDCWD = -100
@@ -40,6 +41,7 @@ PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP = 4, 8, 22
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 24, 38, 47
 _SECCOMP_MODE_FILTER, _CAP_AMBIENT_CLEAR_ALL = 2, 4
 
+_CAP_SYS_ADMIN, _CAP_SETPCAP = 1 << 21, 1 << 8
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _IFF_UP = 1
 
@@ -91,18 +93,22 @@ def bind(source: str, target: str, attributes: int) -> None:
         set_attributes(target, attributes)
 
 
-def open_tree(path: str, attributes: int) -> int:
+def open_tree(path: str, attributes: int, users: int = -1) -> int:
     """A copy of the tree at `path` that is mounted nowhere, with its submounts, as a descriptor; it goes with
-    it."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    it. `users`: a user namespace whose map its owners go through; without submounts then, since not every file
+    system can do that."""
+    recursive = _AT_RECURSIVE if users < 0 else 0
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | recursive
     tree = _check(
         _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), f"open_tree {path}"
     )
-    value = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE, 0)
+    if users >= 0:
+        attributes |= _ATTR_IDMAP
+    value = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE, max(users, 0))
     try:
         _check(
             _libc.syscall(
-                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, value, ctypes.c_size_t(len(value))
+                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | recursive, value, ctypes.c_size_t(len(value))
             ),
             f"mount_setattr {path}",
         )
@@ -137,6 +143,24 @@ def detach(path: str) -> None:
 def unmount(path: str) -> None:
     """Drops the topmost mount there and those below."""
     _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), f"umount {path}")
+
+
+def become_user_of(uid: int, uid_map: str, gid_map: str, *, separate: bool = True) -> None:
+    """Takes the outside uid and gid (`separate`, as root), then a user namespace with these maps. They need no
+    privilege, since they name only this process's own ids; CAP_SYS_ADMIN is kept over the change of uid because
+    some hosts allow user namespaces to administrators only."""
+    if separate:
+        os.setgroups([])
+        prctl(PR_SET_KEEPCAPS, 1)
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        set_capabilities(_CAP_SYS_ADMIN | _CAP_SETPCAP)
+    unshare(NEWUSER)
+    prctl(PR_SET_DUMPABLE, 1)  # else the kernel gives /proc/self to root
+    for name, text in (("setgroups", "deny"), ("uid_map", uid_map), ("gid_map", gid_map)):
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(file, text.encode())
+        os.close(file)
 
 
 def set_hostname(name: str) -> None:

@@ -115,7 +115,8 @@ class Zygote(Forker):
     def turn_into(self, function: dict[str, Any]) -> None:
         """Makes the process what a plain start with the function's variables would be. The function is in power
         of it from here on."""
-        variables: dict[str, str] = dict(function["env"])
+        given: dict[str, str] = function["env"]
+        variables = dict(given)
         if "LC_CTYPE" in os.environ:  # set by the interpreter, which would have done so again
             variables.setdefault("LC_CTYPE", os.environ["LC_CTYPE"])
         zone = os.environ.get("TZ")
@@ -123,7 +124,7 @@ class Zygote(Forker):
         os.environ.update(variables)
         if variables.get("TZ") != zone:
             time.tzset()
-        self._appearance.show(variables)
+        self._appearance.show(given)
         sys.path[1:1] = [folder for folder in variables.get("PYTHONPATH", "").split(":") if folder]
         _forget_settings(variables)
         gc.enable()
