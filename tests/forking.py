@@ -16,7 +16,7 @@ from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Sandbox
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.running import RunningSandbox
 from lambent.executor.drivers.sandbox.spawning import ZygoteProcess
-from lambent.executor.runtimes.python import RuntimeCommand
+from lambent.executor.runtimes.family import RuntimeCommand
 
 
 class World:

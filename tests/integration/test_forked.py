@@ -18,8 +18,8 @@ from forking import World, forking
 from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Exit
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.spawning import ZygoteProcess
+from lambent.executor.runtimes.family import RuntimeCommand
 from lambent.executor.runtimes.interpreters import Interpreters
-from lambent.executor.runtimes.python import RuntimeCommand
 from lambent.executor.runtimes.registry import Runtimes
 
 OWN = f"python3.{sys.version_info.minor}"
