@@ -119,3 +119,13 @@ def test_a_folder_or_a_link_of_that_name(tmp_path: Path) -> None:
     (tmp_path / "link").mkdir()
     (tmp_path / "link/bootstrap").symlink_to("/var/task/real")  # means something inside only
     assert entrypoint.resolve(COMMAND, tmp_path / "link", None).argv == ("/var/task/bootstrap",)
+
+
+def test_a_wrapper_runs_the_runtime_but_never_a_bootstrap(tmp_path: Path) -> None:
+    command = RuntimeCommand(("/usr/bin/node", "start"), (), tmp_path, {}, "nodejs:22.1.0")
+    wrapped = entrypoint.resolve(command, tmp_path, None, wrapper="/opt/wrap")
+    assert wrapped.argv[:2] == ("/bin/sh", "-c")
+    assert wrapped.argv[3:] == ("/opt/wrap", "/usr/bin/node", "start")
+    task = written(tmp_path / "task/bootstrap")
+    own = entrypoint.resolve(COMMAND, task, None, wrapper="/opt/wrap")
+    assert own.argv == ("/var/task/bootstrap",)
