@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from commands import Command
 from installed_runtimes import fetched, server_with
-from running import Functions, zipped
+from running import Functions, request, zipped
 from support import TESTS
 
 BUILD = os.environ.get("LAMBENT_TEST_BUILD") == "1"
@@ -307,6 +308,15 @@ def test_a_response_is_streamed(node: Functions, runtime: str) -> None:
     assert (body, end["ErrorCode"]) == (b"one,", "Error")
     assert json.loads(end["ErrorDetails"])["errorMessage"] == "halfway"
     assert streamed(node, name, {})[0] == b"one,two"
+
+
+@every_runtime
+def test_a_function_url_streams_with_its_status_and_headers(node: Functions, runtime: str) -> None:
+    name = made(node, runtime, {"index.mjs": STREAMS.replace("event.http", "true")})
+    config = {"FunctionName": name, "AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}
+    host = urlsplit(node.aws.create_function_url_config(**config)["FunctionUrl"]).netloc
+    status, headers, body = request(node.server, "GET", "/", headers={"Host": host})
+    assert (status, headers["x-mine"], body) == (201, "yes", b"one,two")
 
 
 def test_memory_is_the_functions(node: Functions) -> None:

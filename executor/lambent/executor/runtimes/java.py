@@ -107,7 +107,6 @@ class JavaFamily:
             env={
                 "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
                 "CLASSPATH": "/opt/java/lib/*",
-                "JAVA_HOME": str(jdk.home),
                 "LAMBDA_TASK_ROOT": TASK_ROOT,
                 "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
                 "LANG": "en_US.UTF-8",
