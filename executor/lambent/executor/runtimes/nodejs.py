@@ -137,16 +137,17 @@ class NodejsFamily:
             interpreter=str(ready.folder.path / nodejs_client.OWN_NODE if own else ready.node.executable),
             version=ready.node.version,
             client=client if said["native"] else f"{client} (its HTTP calls by Lambent)",
+            warning=f"the client's native addon is not used: {said['why_not']}"
+            if said.get("why_not")
+            else None,
             packages={"aws-lambda-ric": said["client"]},
         )
 
     async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
         node = self._machines(runtime)
-        made = await nodejs_client.install(
+        await nodejs_client.install(
             self._place.root, runtime, node, seconds=seconds, on_line=on_line, build=build
         )
-        if build and not made.said["native"] and on_line is not None:
-            on_line(f"AWS's native addon is not used ({made.said['why_not']}); Lambent makes its HTTP calls.")
 
     def _resolve(self, runtime: str) -> _Ready | None:
         found = self._ready.get(runtime)

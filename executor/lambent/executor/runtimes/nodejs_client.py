@@ -61,7 +61,7 @@ async def install(
             npm = await _fetch_node(work, runtime, seconds=seconds, on_line=on_line)
         package = await _fetch_client(work, npm, runtime, seconds=seconds, on_line=on_line)
         why_not = (
-            "it was asked for without"
+            "it was installed with --no-build"
             if not build
             else await _build(work, npm, seconds=seconds, on_line=on_line)
         )
