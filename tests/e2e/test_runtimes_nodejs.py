@@ -270,6 +270,25 @@ def test_layers_bring_modules(node: Functions) -> None:
     ]
 
 
+@every_runtime
+def test_es_modules_find_modules_of_layers(node: Functions, runtime: str) -> None:
+    """As on AWS from nodejs18.x on; Node.js by itself would not."""
+    content: dict[str, str | bytes] = {
+        "nodejs/node_modules/words/index.mjs": "import { end } from 'ends'; export const word = `layer${end}`;",
+        "nodejs/node_modules/words/package.json": '{"name": "words", "exports": "./index.mjs"}',
+        "nodejs/node_modules/ends/index.js": "exports.end = '!';",
+    }
+    layer = node.aws.publish_layer_version(LayerName="words", Content={"ZipFile": zipped(content)})
+    code = """
+    import { word } from 'words';
+    export const handler = async (event) => event.other ? import(event.other) : word;
+    """
+    name = made(node, runtime, {"index.mjs": code}, Layers=[layer["LayerVersionArn"]])
+    assert node.invoke(name).result == "layer!"
+    failed = node.invoke(name, {"other": "left-out"}).result
+    assert "Cannot find package 'left-out' imported from /var/task/index.mjs" in failed["errorMessage"]
+
+
 STREAMS = """
 export const handler = awslambda.streamifyResponse(async (event, stream) => {
   if (event.http) {
