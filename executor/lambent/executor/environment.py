@@ -7,16 +7,17 @@ dies, and the host makes another. AWS: "Lambda execution environment lifecycle".
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from enum import StrEnum
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from lambent.executor import limits, responses
+from lambent.executor.attached import Attached
 from lambent.executor.drivers.base import Exit, Sandbox
+from lambent.executor.environment_states import EnvironmentState, InitFailed, Owner, TooMany
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.output import Output
+from lambent.executor.posting import Posting
 from lambent.executor.runtime_api import (
     ACCEPTED,
     Answer,
@@ -24,66 +25,24 @@ from lambent.executor.runtime_api import (
     Posted,
     RuntimeConnection,
     Waiting,
+    next_head,
     refusal,
 )
-from lambent.kernel import metrics
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
-from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
+from lambent.kernel.models import FunctionVersion, Outcome, Response
 from lambent.kernel.ports import Clock
-from lambent.kernel.response_stream import ResponseStream
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
 
 # A timer of the loop may go off so much too soon; an init that had its ten seconds must not be told as less.
 _EARLY_SECONDS = 0.002
-# A process that hung up has ended by then, if that is why.
-_EXIT_SECONDS = 0.5
 # A runtime client has one or two; extensions and telemetry have some more.
 _MAX_CONNECTIONS = 64
 
 
-class _TooMany(asyncio.Protocol):
-    """A connection over the bound: hung up on at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-class EnvironmentState(StrEnum):
-    STARTING = "starting"
-    IDLE = "idle"
-    FROZEN = "frozen"
-    BUSY = "busy"
-    INIT_FAILED = "init_failed"
-    DEAD = "dead"
-
-
-class Owner(Protocol):
-    """What an environment tells its host."""
-
-    def environment_answered(self, environment: "Environment") -> None:
-        """The response is out; the runtime asks for the next event in a moment, or dies."""
-
-    def environment_idle(self, environment: "Environment") -> None: ...
-
-    def environment_gone(self, environment: "Environment") -> None:
-        """It is dead and must not be used; `dispose` frees it."""
-
-    def execution_ended(self, environment: "Environment", execution: Execution, report: Report) -> None: ...
-
-
-class _InitFailed(Exception):
-    """Init did not end in `next`; carries the status for INIT_REPORT and the answer for the caller."""
-
-    def __init__(self, status: str, response: Response) -> None:
-        super().__init__(status)
-        self.status = status
-        self.response = response
-
-
-class Environment:
+class Environment(Posting):
     """One environment. `launch` starts a runtime process for it; called again for a suppressed init."""
 
     def __init__(
@@ -132,6 +91,9 @@ class Environment:
         self._output: Output | None = None
         self._peak = 0
         self._cpu_us = 0
+        self._attached: Attached | None = None
+        self.external: Sequence[str] = ()
+        """Names of the external extensions that `launch` has started; set by it."""
 
     # ---- starting -------------------------------------------------------------------------------------
 
@@ -141,7 +103,7 @@ class Environment:
         self.log.init_started("init")
         try:
             took = await self._init(self.init_seconds)
-        except _InitFailed as failure:
+        except InitFailed as failure:
             self._log_init_failure(failure, phase="init")
             peak, cpu_us = self._used()
             self._meter.init_failed(
@@ -173,6 +135,7 @@ class Environment:
             if self._cut:
                 sandbox.kill()
             begun = self._init_begun = self._clock.monotonic()
+            self._attached = Attached(self, sandbox, log=self.log, clock=self._clock, tasks=self._tasks)
             self._output = Output(sandbox.output, self.log.output)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
             self._server = await self._loop.create_server(self._connection, sock=sandbox.listener)
@@ -184,6 +147,7 @@ class Environment:
             if sandbox.exited.done():  # it asked for an event and died, in one turn of the loop
                 raise self._init_exit(sandbox.exited.result())
             self._drain_output()
+            self._attached.initialised()
         finally:
             self._initialised = None
             if initialised.done() and not initialised.cancelled():
@@ -193,20 +157,20 @@ class Environment:
 
     def _connection(self) -> asyncio.Protocol:
         if len(self._connections) >= _MAX_CONNECTIONS:
-            return _TooMany()
+            return TooMany()
         connection = RuntimeConnection(self, self._budget)
         self._connections.add(connection)
         return connection
 
     def _init_timed_out(self, seconds: float) -> None:
         timeout = limits.timed_out("", seconds)
-        self._fail_init(_InitFailed("timeout", timeout))
+        self._fail_init(InitFailed("timeout", timeout))
 
-    def _fail_init(self, failure: _InitFailed) -> None:
+    def _fail_init(self, failure: InitFailed) -> None:
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_exception(failure)
 
-    def _log_init_failure(self, failure: _InitFailed, *, phase: str) -> None:
+    def _log_init_failure(self, failure: InitFailed, *, phase: str) -> None:
         ms = (self._clock.monotonic() - self._init_begun) * 1000
         error_type = failure.response.error_type if failure.status == "error" else None
         self.log.init_ended(ms, phase=phase, status=failure.status, error_type=error_type)
@@ -269,7 +233,7 @@ class Environment:
         self.log.init_started("invoke")
         try:
             took = await self._init(self.target.timeout)
-        except _InitFailed as failure:
+        except InitFailed as failure:
             self._log_init_failure(failure, phase="invoke")
             self.log.started(execution.invocation)
             if failure.status == "timeout":
@@ -295,17 +259,9 @@ class Environment:
         if waiting is None:
             raise RuntimeError("an environment was handed an event while its runtime did not wait in next")
         deadline = int((self._clock.now() + seconds) * 1000)
-        head = (
-            f"lambda-runtime-aws-request-id: {invocation.request_id}\r\n"
-            f"lambda-runtime-deadline-ms: {deadline}\r\n"
-            f"lambda-runtime-invoked-function-arn: {invocation.invoked_arn}\r\n"
-            f"lambda-runtime-trace-id: {invocation.trace_id}\r\n"
-        ).encode()
-        if invocation.client_context is not None:
-            head += b"lambda-runtime-client-context: %b\r\n" % invocation.client_context
-        if invocation.cognito_identity is not None:
-            head += b"lambda-runtime-cognito-identity: %b\r\n" % invocation.cognito_identity
-        waiting.give(head, invocation.payload)
+        waiting.give(next_head(invocation, deadline), invocation.payload)
+        if self._attached is not None:
+            self._attached.invoke(invocation, deadline)
 
     def _timed_out(self) -> None:
         try:
@@ -325,7 +281,22 @@ class Environment:
             self._complete(execution)
             self._owner.environment_gone(self)
         else:
-            sandbox.kill()  # `_exited` completes the execution once everything is dead
+            self._end(sandbox, "timeout")  # `_exited` completes the execution once everything is dead
+
+    def _end(self, sandbox: Sandbox, reason: str) -> None:
+        """Kills everything, after its extensions have had their time, if there are any."""
+        attached = self._attached
+        if attached is None or not attached.extensions:
+            sandbox.kill()
+            return
+
+        async def end() -> None:
+            try:
+                await attached.shut_down(reason)
+            finally:
+                sandbox.kill()
+
+        self._tasks.once(f"end {self.id}", end())
 
     def _fail(self, failure: Exception) -> None:
         """The platform's own fault in the middle of things: it is told, and nobody waits for ever, no slot and
@@ -350,12 +321,23 @@ class Environment:
         """Metered first: no caller may have an answer whose execution a `kill -9` could take out of the
         bill."""
         execution.end(outcome, response.error_type, at)
-        execution.peak_memory, cpu_us = self._used()
         streamed = execution.stream.size if execution.stream is not None else 0
         execution.sent = streamed + len(response.payload)
-        self._meter.executed(self.target, execution, cpu_us=cpu_us)
+        if not self._goes_on:
+            self._metered(execution)
         execution.answer(response)
         self._owner.environment_answered(self)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether extensions have a part in the execution after its answer, which AWS bills too. It is metered
+        when they are done, then."""
+        return self._attached is not None and self._attached.extensions.invoked
+
+    def _metered(self, execution: Execution) -> None:
+        execution.metered = True
+        execution.peak_memory, cpu_us = self._used()
+        self._meter.executed(self.target, execution, cpu_us=cpu_us)
 
     def _answer_timeout(self, execution: Execution) -> None:
         request_id, seconds = execution.invocation.request_id, float(self.target.timeout)
@@ -378,15 +360,11 @@ class Environment:
             self._timer = None
         if execution.outcome is None:
             raise RuntimeError("an execution ended without an answer")
-        duration = execution.duration_ms
-        numbers = Report(
-            outcome=execution.outcome,
-            duration_ms=duration,
-            billed_ms=limits.billed_ms(duration, execution.init_ms),
-            init_ms=execution.init_ms,
-            memory_size=self.target.memory_size,
-            max_memory_used=execution.peak_memory,
-        )
+        if not execution.metered:
+            if execution.outcome is Outcome.SUCCESS or execution.outcome is Outcome.ERROR:
+                execution.ended = self._clock.monotonic()
+            self._metered(execution)
+        numbers = execution.numbers(self.target)
         try:
             self._drain_output()
             self.log.answered(execution)
@@ -416,13 +394,12 @@ class Environment:
     def next_called(self, waiting: Waiting) -> Answer | None:
         if self._initialised is not None and not self._initialised.done():
             self._waiting = waiting
-            self._initialised.set_result(None)
+            self.extensions_settled()
             return None
         execution = self._execution
         if self.state is EnvironmentState.BUSY and execution is not None and execution.answered:
             self._waiting = waiting
-            self._complete(execution)
-            self._become_idle()
+            self.extensions_settled()
             return None
         return refusal(
             403,
@@ -431,47 +408,42 @@ class Environment:
             "Error: State transition is not allowed",
         )
 
-    def response_begun(self, request_id: str, headers: Mapping[bytes, bytes]) -> ResponseStream | None:
-        execution = self._running(request_id)
-        stream = execution.stream if execution is not None else None
-        if execution is None or stream is None or stream.content_type is not None:
-            return None
-        if not responses.streams(headers):
-            return None
-        stream.begin(responses.content_type(headers))
-        metrics.first_byte.labels(metrics.function_label(self.target.name)).observe(
-            self._clock.monotonic() - execution.begun
-        )
-        return stream
+    def extensions_settled(self) -> None:
+        """The runtime or an extension asks for more: what they all waited for is over, once they all do."""
+        attached = self._attached
+        if self._waiting is None:
+            return
+        if self._initialised is not None:
+            if not self._initialised.done() and (attached is None or attached.extensions.settled):
+                self._initialised.set_result(None)
+            return
+        execution = self._execution
+        if execution is None or not execution.answered or self.state is not EnvironmentState.BUSY:
+            return
+        if attached is None or not attached.extensions.busy:
+            self._complete(execution)
+            self._become_idle()
 
-    def response_posted(self, request_id: str, posted: Posted) -> Answer:
-        execution = self._running(request_id)
+    def extension_failed(self, response: Response) -> None:
+        """See `Attached`: an execution under way fails with it, and the environment is not used again."""
+        execution, sandbox = self._execution, self._sandbox
+        asked = execution.invocation.request_id if execution is not None else ""
+        told = limits.with_request(response, asked)
+        if self._initialised is not None:
+            self._fail_init(InitFailed("error", told))
+            return
+        if execution is not None and not execution.answered:
+            self._answer_crash(execution, Outcome.CRASH, told)
         if execution is None:
-            return responses.NOT_RUNNING
-        if not posted.streamed and execution.stream is not None and execution.stream.content_type is not None:
-            return responses.NOT_RUNNING  # a second response, while the first one is under way
-        return self._answer_read(execution, responses.response(posted))
+            self._die()
+        elif sandbox is not None:
+            self.state = EnvironmentState.DEAD
+            self._end(sandbox, "failure")
 
-    def response_broken(self, request_id: str) -> None:
-        """A runtime that dies hangs up first: what its exit says, within moments, is the better reason."""
-        execution = self._running(request_id)
-        if execution is not None:
-            self._loop.call_later(_EXIT_SECONDS, self._truncated, execution)
-
-    def _truncated(self, execution: Execution) -> None:
-        if self.runs(execution):
-            response = limits.truncated(execution.invocation.request_id)
-            self._answer(execution, Outcome.ERROR, response, self._clock.monotonic())
-
-    def error_posted(self, request_id: str, posted: Posted) -> Answer:
-        execution = self._running(request_id)
-        if execution is None:
-            return responses.NOT_RUNNING
-        return self._answer_read(execution, responses.error(posted))
-
-    def _answer_read(self, execution: Execution, read: responses.Read) -> Answer:
-        self._answer(execution, read.outcome, read.response, self._clock.monotonic())
-        return read.answer
+    def other_called(self, method: str, path: str, posted: Posted, waiting: RuntimeConnection) -> Answer | None:
+        if self._attached is None:
+            return refusal(404, "NotFound", f"There is no {method} {path}.")
+        return self._attached.serve(method, path, posted, waiting)
 
     def init_error_posted(self, posted: Posted) -> Answer:
         if self._initialised is None:
@@ -486,6 +458,8 @@ class Environment:
     def hung_up(self, waiting: RuntimeConnection) -> None:
         """A runtime that hangs up while it waits in `next` is ending: nothing more is given to it."""
         self._connections.discard(waiting)
+        if self._attached is not None:
+            self._attached.extensions.hung_up(waiting)
         if waiting is self._waiting and self._sandbox is not None:
             self._waiting = None
             if self.state in (EnvironmentState.IDLE, EnvironmentState.FROZEN):
@@ -530,8 +504,8 @@ class Environment:
 
     def _die(self) -> None:
         self.state = EnvironmentState.DEAD
-        if self._sandbox is not None:
-            self._sandbox.kill()
+        if self._sandbox is not None and not (self._attached is not None and self._attached.extensions):
+            self._sandbox.kill()  # else `dispose` gives its extensions their time
         self._owner.environment_gone(self)
 
     def stop(self) -> None:
@@ -560,11 +534,11 @@ class Environment:
         except Exception as failure:
             self._fail(failure)
 
-    def _init_exit(self, end: Exit) -> _InitFailed:
+    def _init_exit(self, end: Exit) -> InitFailed:
         # A suppressed init is part of an invocation, whose caller gets this as the answer.
         asked = self._execution.invocation.request_id if self._execution is not None else ""
         _, response = limits.exited(asked, end)
-        return _InitFailed("error", self._init_error or response)
+        return InitFailed("error", self._init_error or response)
 
     def _ended(self, end: Exit) -> None:
         self._drain_output()
@@ -593,6 +567,8 @@ class Environment:
         # A start that waits for init would wait its ten seconds out.
         self._fail_init(self._init_exit(Exit(signal=9)))
         try:
+            if self._attached is not None:
+                await self._attached.shut_down("spindown")
             await self._drop_sandbox()
         finally:
             execution, self._execution = self._execution, None

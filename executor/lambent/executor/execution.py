@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from lambent.executor import limits
 from lambent.executor.log_lines import Tail
 from lambent.kernel.errors import LambdaError
-from lambent.kernel.models import Invocation, Outcome, Report, Response
+from lambent.kernel.models import FunctionVersion, Invocation, Outcome, Report, Response
 from lambent.kernel.ports import Lease
 from lambent.kernel.response_stream import ResponseStream
 
@@ -22,6 +23,7 @@ class Execution:
         "init_ms",
         "invocation",
         "lease",
+        "metered",
         "outcome",
         "peak_memory",
         "report",
@@ -45,6 +47,7 @@ class Execution:
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
         self.peak_memory = 0  # bytes, as the answer was known
+        self.metered = False
         self.sent = 0  # bytes of the response
         self.tail = Tail() if invocation.want_log_tail else None
         self.cancelled: Callable[[], None] | None = None
@@ -59,6 +62,20 @@ class Execution:
         if self.ended is None:
             raise RuntimeError("an execution has no duration before its answer")
         return (self.ended - self.begun) * 1000
+
+    def numbers(self, target: FunctionVersion) -> Report:
+        """Of an execution that is over. Raises RuntimeError for one that is not."""
+        if self.outcome is None:
+            raise RuntimeError("an execution ended without an answer")
+        duration = self.duration_ms
+        return Report(
+            outcome=self.outcome,
+            duration_ms=duration,
+            billed_ms=limits.billed_ms(duration, self.init_ms),
+            init_ms=self.init_ms,
+            memory_size=target.memory_size,
+            max_memory_used=self.peak_memory,
+        )
 
     def end(self, outcome: Outcome, error_type: str | None, at: float) -> None:
         """The outcome is known."""

@@ -159,6 +159,17 @@ class FunctionLog:
             record |= _tracing(invocation.trace_id)
             self._event("platform.report", record, _INFO if good else _WARN)
 
+    def extension(self, name: str, state: str, events: Sequence[str], error: str = "") -> None:
+        """`state`: Ready, or what went wrong with it: LaunchError, InitError, ExitError, Crash."""
+        if not self._json:
+            more = f"\tError Type: {error}" if error else ""
+            self._write(f"EXTENSION\tName: {name}\tState: {state}\tEvents: [{', '.join(events)}]{more}")
+        if self._told:
+            record: dict[str, Any] = {"name": name, "state": state, "events": list(events)}
+            if error:
+                record["errorType"] = error
+            self._event("platform.extension", record, _WARN if error else _INFO)
+
     def cancelled(self) -> None:
         text = "The caller has gone and asked for the invocation to be cancelled."
         if self._json:

@@ -11,11 +11,12 @@ import functools
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lambent.executor import limits, log_lines, traces, variables
+from lambent.executor import extension_start, limits, log_lines, traces, variables
 from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox, Share
-from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor.environment import Environment
+from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter
@@ -307,7 +308,7 @@ class Host:
         )
 
         async def launch() -> Sandbox:
-            return await self._launch(environment_id, pool, command, stream)
+            return await self._launch(environment, pool, command, stream)
 
         environment = Environment(
             environment_id,
@@ -384,7 +385,9 @@ class Host:
             made.append(Share(shared.folder, each.path, shared.read_only))
         return made
 
-    async def _launch(self, environment_id: str, pool: Pool, command: RuntimeCommand, stream: str) -> Sandbox:
+    async def _launch(
+        self, environment: Environment, pool: Pool, command: RuntimeCommand, stream: str
+    ) -> Sandbox:
         target = pool.target
         task, opt = await self._fetch(target)
         try:
@@ -394,9 +397,13 @@ class Host:
                 opt.path if opt is not None else None,
                 wrapper=(target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER"),
             )
+            environment.external = extension_start.external(opt.path if opt is not None else None)
+            if environment.external:
+                argv, prefixes = extension_start.command(command, environment.external)
+                command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
             sandbox = await self._sandbox(
                 EnvironmentSpec(
-                    id=environment_id,
+                    id=environment.id,
                     argv=command.argv,
                     env=variables.build(
                         target,

@@ -116,6 +116,12 @@ def error_type(body: bytes) -> str:
     return kind[:_MAX_TYPE] if isinstance(kind, str) and kind.isprintable() and kind else "Runtime.Unknown"
 
 
+def with_request(response: Response, request_id: str) -> Response:
+    """An error of the platform with the request that it is told to, as AWS writes it."""
+    text = f"RequestId: {request_id} Error: {error_message(response)}"
+    return failure(response.error_type or "Extension.Crash", text)
+
+
 def with_tail(report: Report, tail: bytes) -> Report:
     """The same report with the log's tail."""
     return report._replace(log_tail=tail)

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from lambent.kernel.models import Invocation
 from lambent.kernel.response_stream import MAX_STREAMED, ResponseStream
 
 _PREFIX = b"/2018-06-01/runtime/"
@@ -28,10 +29,11 @@ _MAX_HEADERS = 64 * 1024
 
 @dataclass(slots=True)
 class Answer:
-    """Status and JSON body for the runtime client."""
+    """Status and JSON body for the runtime client; `head`: more header lines, each ended by CRLF."""
 
     status: int
     body: bytes = b'{"status":"OK"}\n'
+    head: bytes = b""
 
 
 ACCEPTED = Answer(202)
@@ -59,6 +61,21 @@ class Posted:
     streamed: bool = False
 
 
+def next_head(invocation: Invocation, deadline_ms: int) -> bytes:
+    """The header lines of an answer to `next`."""
+    head = (
+        f"lambda-runtime-aws-request-id: {invocation.request_id}\r\n"
+        f"lambda-runtime-deadline-ms: {deadline_ms}\r\n"
+        f"lambda-runtime-invoked-function-arn: {invocation.invoked_arn}\r\n"
+        f"lambda-runtime-trace-id: {invocation.trace_id}\r\n"
+    ).encode()
+    if invocation.client_context is not None:
+        head += b"lambda-runtime-client-context: %b\r\n" % invocation.client_context
+    if invocation.cognito_identity is not None:
+        head += b"lambda-runtime-cognito-identity: %b\r\n" % invocation.cognito_identity
+    return head
+
+
 class Waiting(Protocol):
     """A runtime that waits in `next`."""
 
@@ -84,6 +101,11 @@ class RuntimeCalls(Protocol):
     def error_posted(self, request_id: str, posted: Posted) -> Answer: ...
 
     def init_error_posted(self, posted: Posted) -> Answer: ...
+
+    def other_called(
+        self, method: str, path: str, posted: Posted, waiting: "RuntimeConnection"
+    ) -> Answer | None:
+        """A call of another API on the same address. None: it waits."""
 
     def broken(self, failure: Exception) -> None:
         """One of the calls above raised: the platform's fault, not the client's."""
@@ -240,10 +262,13 @@ class RuntimeConnection(asyncio.Protocol):
             answer = self._calls.next_called(self)
             if answer is None:
                 return
-        elif method == b"POST":
+        elif method == b"POST" and path.startswith(_PREFIX):
             answer = self._post(path)
         else:
-            answer = refusal(404, "NotFound", f"There is no {method.decode()} {path.decode('latin-1')}.")
+            posted = Posted(b"".join(self._body), self._headers, too_large=self._size > MAX_RESPONSE)
+            answer = self._calls.other_called(method.decode(), path.decode("latin-1"), posted, self)
+            if answer is None:
+                return
         self._send(answer)
 
     def _post(self, path: bytes) -> Answer:
@@ -279,8 +304,8 @@ class RuntimeConnection(asyncio.Protocol):
         # The runtime may be gone by now (killed, or it hung up); that is found by its exit, not here.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(
-                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-                % (answer.status, _REASONS[answer.status], len(answer.body), answer.body)
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+                % (answer.status, _REASONS[answer.status], len(answer.body), answer.head, answer.body)
             )
 
     def close(self) -> None:

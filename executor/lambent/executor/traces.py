@@ -4,7 +4,8 @@ start of an environment with its init."""
 import time
 from collections.abc import Callable
 
-from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor.environment import Environment
+from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.kernel import tracing
 from lambent.kernel.models import Invocation, Outcome

@@ -10,7 +10,8 @@ import pytest
 from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 
 from lambent.executor.drivers.base import Exit, Sandbox
-from lambent.executor.environment import Environment, EnvironmentState
+from lambent.executor.environment import Environment
+from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import Facts, FunctionLog
 from lambent.executor.meter import Meter

@@ -75,7 +75,7 @@ def test_names_listen_on_loopback_and_stand_in_the_hosts_file() -> None:
         (socket.AF_INET6, "::1", 80),
         (socket.AF_INET, "10.0.0.5", 81),
     ]
-    assert made.hosts_file().splitlines()[0] == "127.0.0.1\tlocalhost box"
+    assert made.hosts_file().splitlines()[0] == "127.0.0.1\tlocalhost sandbox.localdomain sandbox box"
     assert made.target("10.0.0.5", 81) == "/run/x"
 
 

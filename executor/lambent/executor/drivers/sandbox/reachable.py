@@ -134,7 +134,7 @@ class Reachables:
 
     def hosts_file(self) -> str:
         """The text of /etc/hosts inside."""
-        names = " ".join(("localhost", *self._names))
+        names = " ".join(("localhost", "sandbox.localdomain", "sandbox", *self._names))
         return f"127.0.0.1\t{names}\n::1\t{names} ip6-localhost ip6-loopback\n"
 
 

@@ -27,7 +27,7 @@ _GROUP = "root:x:0:\nsbx_user1051:x:990:\nnogroup:x:65534:\n"
 _ETC = {
     "passwd": _PASSWD,
     "group": _GROUP,
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "hosts": "127.0.0.1 localhost sandbox.localdomain sandbox\n::1 localhost\n",
     "resolv.conf": "",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "hostname": "localhost\n",
