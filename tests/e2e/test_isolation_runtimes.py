@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from installed_runtimes import fetched
+from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
 from isolation_targets import ENVIRONMENT, World, targets
 from isolation_world import CODE, Outcomes, need_root, on_host
 from running import Server, zipped
@@ -150,3 +151,30 @@ def test_it_is_sbx_user_without_any_power(
     assert there["status"] == none
     assert tried.pop("/tmp") == ["done", "written"]
     assert {path: outcome[0] for path, outcome in tried.items()} == dict.fromkeys(tried, "refused")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+def test_no_system_call_gives_it_power(
+    world: World, static_binary: bytes, make: Callable[[World, bytes], str]
+) -> None:
+    here = on_host(ATTEMPTS)
+    answer = world.functions.invoke(make(world, static_binary), ATTEMPTS)
+    assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
+    there: dict[str, Any] = answer.result
+    # What this machine has not, or not even root may do, shows nothing.
+    shown = [name for name in {**CALLS, **SOCKETS} if here[name][1] not in (*NOT_THERE, "EPERM", "EACCES")]
+    shown += [name for name in OTHERS if here[name][0] == "done"]
+    assert len(shown) > len(ATTEMPTS) * 0.7, here
+    refused = ("EPERM", "EACCES", "EINVAL")
+    got = {name: there[name] for name in shown if there[name][0] != "refused"}
+    odd = {name: there[name] for name in shown if there[name][1] not in refused and "clone3" not in name}
+    assert got == odd == {}
+
+
+def test_memory_outside_of_the_heap_is_counted_too(world: World) -> None:
+    code = (
+        "export const handler = async () => { for (const all = []; ; ) all.push(Buffer.alloc(1 << 24, 1)); };"
+    )
+    name = world.functions.create({"index.mjs": code}, Runtime="nodejs22.x", Handler="index.handler")
+    assert world.functions.invoke(name).result["errorType"] == "Runtime.OutOfMemory"

@@ -1,51 +1,16 @@
 """System calls by which a function would get power over its machine: each is refused inside, and the same call
 on the host reaches the kernel's own code, so that a wrong number or a kernel without it cannot pass as safe."""
 
-import socket
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import isolation_calls
 import pytest
+from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
 from isolation_world import Outcomes, inside, need_root, on_host
 from running import Functions
 
-_SOCKETS: dict[str, tuple[int, int, int]] = {
-    "raw IPv4": (socket.AF_INET, socket.SOCK_RAW, 1),
-    "raw IPv6": (socket.AF_INET6, socket.SOCK_RAW, 58),
-    "packet": (17, socket.SOCK_RAW, 0),
-    "packet of internet": (socket.AF_INET, 10, 0),
-    "kernel crypto": (38, socket.SOCK_SEQPACKET, 0),
-    "virtual machine": (40, socket.SOCK_STREAM, 0),
-    "key management": (15, socket.SOCK_RAW, 2),
-    "XDP": (44, socket.SOCK_RAW, 0),
-    "netlink audit": (16, socket.SOCK_RAW, 9),
-    "netlink netfilter": (16, socket.SOCK_RAW, 12),
-    "netlink devices": (16, socket.SOCK_RAW, 15),
-    "netlink generic": (16, socket.SOCK_RAW, 16),
-    "netlink sockets": (16, socket.SOCK_RAW, 4),
-    "bluetooth": (31, socket.SOCK_RAW, 1),
-    "CAN": (29, socket.SOCK_RAW, 1),
-}
-_IDENTITIES: Sequence[str] = (
-    *("uid 0", "gid 0", "another uid", "groups", "capabilities", "more descriptors", "real-time"),
-    *("niceness", "oom score", "chown", "device"),
-)
-_NOT_THERE = ("ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT")
-
-CALLS: dict[str, dict[str, Any]] = {
-    f"call {name}": {"do": "system_call", "name": name} for name in isolation_calls.names()
-}
-SOCKETS: dict[str, dict[str, Any]] = {
-    f"socket {name}": {"do": "open_socket", "family": int(family), "kind": int(kind), "protocol": protocol}
-    for name, (family, kind, protocol) in _SOCKETS.items()
-}
-OTHERS: dict[str, dict[str, Any]] = {f"take {name}": {"do": "become", "what": name} for name in _IDENTITIES}
-OTHERS |= {"trace a sibling": {"do": "trace_sibling"}}
 _NEED_RESOURCE = ("take more descriptors", "take oom score")
-ATTEMPTS = {**CALLS, **SOCKETS, **OTHERS}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +27,7 @@ def allowed() -> Outcomes:
 @pytest.mark.parametrize("name", [*CALLS, *SOCKETS])
 def test_a_call_that_root_may_make_is_refused(name: str, tried: Outcomes, allowed: Outcomes) -> None:
     control = allowed[name]
-    if control[0] == "refused" and control[1] in _NOT_THERE:
+    if control[0] == "refused" and control[1] in NOT_THERE:
         pytest.skip(f"this kernel has no {name}: {control}")
     assert control[0] == "done" or control[0] == "refused" and control[1] not in ("EPERM", "EACCES"), control
     outcome = tried[name]

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from commands import Command
 from installed_runtimes import fetched, server_with
-from running import Functions, zipped
+from running import Functions, request, zipped
 from support import TESTS
 
 BUILD = os.environ.get("LAMBENT_TEST_BUILD") == "1"
@@ -269,6 +270,25 @@ def test_layers_bring_modules(node: Functions) -> None:
     ]
 
 
+@every_runtime
+def test_es_modules_find_modules_of_layers(node: Functions, runtime: str) -> None:
+    """As on AWS from nodejs18.x on; Node.js by itself would not."""
+    content: dict[str, str | bytes] = {
+        "nodejs/node_modules/words/index.mjs": "import { end } from 'ends'; export const word = `layer${end}`;",
+        "nodejs/node_modules/words/package.json": '{"name": "words", "exports": "./index.mjs"}',
+        "nodejs/node_modules/ends/index.js": "exports.end = '!';",
+    }
+    layer = node.aws.publish_layer_version(LayerName="words", Content={"ZipFile": zipped(content)})
+    code = """
+    import { word } from 'words';
+    export const handler = async (event) => event.other ? import(event.other) : word;
+    """
+    name = made(node, runtime, {"index.mjs": code}, Layers=[layer["LayerVersionArn"]])
+    assert node.invoke(name).result == "layer!"
+    failed = node.invoke(name, {"other": "left-out"}).result
+    assert "Cannot find package 'left-out' imported from /var/task/index.mjs" in failed["errorMessage"]
+
+
 STREAMS = """
 export const handler = awslambda.streamifyResponse(async (event, stream) => {
   if (event.http) {
@@ -307,6 +327,15 @@ def test_a_response_is_streamed(node: Functions, runtime: str) -> None:
     assert (body, end["ErrorCode"]) == (b"one,", "Error")
     assert json.loads(end["ErrorDetails"])["errorMessage"] == "halfway"
     assert streamed(node, name, {})[0] == b"one,two"
+
+
+@every_runtime
+def test_a_function_url_streams_with_its_status_and_headers(node: Functions, runtime: str) -> None:
+    name = made(node, runtime, {"index.mjs": STREAMS.replace("event.http", "true")})
+    config = {"FunctionName": name, "AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}
+    host = urlsplit(node.aws.create_function_url_config(**config)["FunctionUrl"]).netloc
+    status, headers, body = request(node.server, "GET", "/", headers={"Host": host})
+    assert (status, headers["x-mine"], body) == (201, "yes", b"one,two")
 
 
 def test_memory_is_the_functions(node: Functions) -> None:

@@ -71,5 +71,7 @@ def install(name: str, data_dir: Path | None, *, build: bool) -> None:
                 f"{os.geteuid()}: its server could not read what is installed. Become that user, or name "
                 "another folder with --data-dir."
             )
-        asyncio.run(Runtimes(folder, settings.runtime_match).install(name, build=build))
-    say(f"{name} is ready in {folder}.", style="green")
+        info = asyncio.run(Runtimes(folder, settings.runtime_match).install(name, build=build))
+    say(f"{name} is ready in {folder}: {info.version} with {info.client}.", style="green")
+    if info.warning:
+        say(info.warning)

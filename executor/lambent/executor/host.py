@@ -391,7 +391,12 @@ class Host:
         target = pool.target
         task, opt = await self._fetch(target)
         try:
-            command = entrypoint.resolve(command, task.path, opt.path if opt is not None else None)
+            command = entrypoint.resolve(
+                command,
+                task.path,
+                opt.path if opt is not None else None,
+                wrapper=(target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER"),
+            )
             environment.external = extension_start.external(opt.path if opt is not None else None)
             if environment.external:
                 argv, prefixes = extension_start.command(command, environment.external)

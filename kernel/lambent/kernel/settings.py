@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         description="strict: refuse to start where something can't be enforced; none: no isolation at all.",
     )
     runtime_match: Literal["exact", "compatible"] = Field(
-        default="exact", description="compatible: a python3.x function runs on the nearest installed Python 3."
+        default="exact", description="compatible: the nearest one runs where a Python or Ruby is not there."
     )
     file_systems: Annotated[Mapping[str, Shared], NoDecode] = Field(
         default_factory=dict,

@@ -18,13 +18,22 @@ _ELF = b"\x7fELF"
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of what Lambda has
 _PT_INTERP = 3
 _HEAD_BYTES = 4096
+# As the bootstraps of AWS's runtimes do it; in the shell that a wrapper mostly is anyway.
+_WRAP = (
+    '[ -f "$0" ] || { echo "$0: does not exist"; exit 127; }; '
+    '[ -x "$0" ] || { echo "$0: is not an executable"; exit 126; }; '
+    'exec "$0" "$@"'
+)
 _SHARED = ("/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/")  # of the host, in every environment
 
 
-def resolve(command: RuntimeCommand, task: Path, opt: Path | None) -> RuntimeCommand:
-    """`command` with its entrypoint chosen from the function's code and layers, which lie in these folders."""
+def resolve(
+    command: RuntimeCommand, task: Path, opt: Path | None, *, wrapper: str | None = None
+) -> RuntimeCommand:
+    """`command` with its entrypoint chosen from the function's code and layers, which lie in these folders.
+    `wrapper`: the function's AWS_LAMBDA_EXEC_WRAPPER, which runs the runtime; OS-only ones have none."""
     if not command.entrypoints:
-        return command
+        return replace(command, argv=("/bin/sh", "-c", _WRAP, wrapper, *command.argv)) if wrapper else command
     folders = {TASK_ROOT: task} | ({"/opt": opt} if opt is not None else {})
     for inside in command.entrypoints:
         path = _outside(inside, folders)

@@ -3,15 +3,16 @@ what is on this machine, what is missing and what to install for it, and how a r
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 TASK_ROOT = "/var/task"
 RUNTIME_DIR = "/var/runtime"
 
 Match = Literal["exact", "compatible"]
+Version = TypeVar("Version", int, tuple[int, int])
 OnLine = Callable[[str], None]
 
 
@@ -88,6 +89,27 @@ class Family(Protocol):
     async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
         """Fetches what can be fetched, from the network. Without `build` nothing is compiled that can be done
         without. Raises ServiceException with advice."""
+
+
+def variables(handler: str, *, path: Iterable[object] = (), libraries: Iterable[object] = ()) -> dict[str, str]:
+    """Those that every runtime has. `path`, `libraries`: folders of the interpreter, before AWS's own. AWS:
+    "Defined runtime environment variables"."""
+    found = [*libraries, "/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT]
+    return {
+        "LAMBDA_TASK_ROOT": TASK_ROOT,
+        "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
+        "LANG": "en_US.UTF-8",
+        "LD_LIBRARY_PATH": ":".join(map(str, [*found, f"{TASK_ROOT}/lib", "/opt/lib"])),
+        "PATH": ":".join(map(str, [*path, "/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin"])),
+        "TZ": ":UTC",
+        "_HANDLER": handler,
+    }
+
+
+def nearest(wanted: Version, there: Collection[Version]) -> Version | None:
+    """Compatible mode: the wanted version, else the next higher one that is there, else the next lower."""
+    higher = [one for one in there if one >= wanted]
+    return min(higher) if higher else max(there, default=None)
 
 
 def install_line(runtime: str, state_dir: Path) -> str:

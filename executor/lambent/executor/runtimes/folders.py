@@ -72,6 +72,14 @@ def put_file(path: Path, wanted: bytes, mode: int = 0o644) -> None:
     aside.rename(path)
 
 
+def put_folder(folder: Path, *sources: Path) -> None:
+    """A folder of files of this package, that functions may read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    for source in sources:
+        put_file(folder / source.name, source.read_bytes())
+
+
 def new_folder(root: Path) -> Path:
     """A folder to build in, of a name that `packages.clear_leftovers` knows."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from lambent.executor.runtimes import folders, java_client, jdks, names
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
-    TASK_ROOT,
     OnLine,
     Place,
     RuntimeCommand,
     RuntimeInfo,
     install_line,
+    variables,
 )
 from lambent.executor.runtimes.folders import Folder
 from lambent.executor.runtimes.interpreters import Rejected
@@ -90,8 +90,7 @@ class JavaFamily:
         if ready is None:
             return None
         jdk, said = ready.jdk, ready.folder.said
-        outside = [] if jdk.home.is_relative_to("/usr") else [f"{jdk.home}/lib"]
-        libraries = ("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib")
+        outside = [] if jdk.home.is_relative_to("/usr") else [jdk.home / "lib"]
         options = [*java_client.FLAGS, f"-Xmx{int(memory_mb * _HEAP)}m"]
         if said["archive"]:
             options += [f"-XX:SharedArchiveFile={RUNTIME_DIR}/{java_client.ARCHIVE}", "-Xshare:auto"]
@@ -105,16 +104,9 @@ class JavaFamily:
             prefixes=jdk.prefixes,
             runtime_dir=ready.folder.path,
             env={
+                **variables(handler, path=[jdk.home / "bin"], libraries=outside),
                 "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
                 "CLASSPATH": "/opt/java/lib/*",
-                "JAVA_HOME": str(jdk.home),
-                "LAMBDA_TASK_ROOT": TASK_ROOT,
-                "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-                "LANG": "en_US.UTF-8",
-                "LD_LIBRARY_PATH": ":".join((*outside, *libraries, "/opt/lib")),
-                "PATH": f"{jdk.home}/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-                "TZ": ":UTC",
-                "_HANDLER": handler,
             },
             version_text=f"java:{jdk.version}",
         )

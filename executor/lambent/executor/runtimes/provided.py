@@ -15,8 +15,9 @@ from lambent.executor.runtimes.family import (
     Place,
     RuntimeCommand,
     RuntimeInfo,
+    variables,
 )
-from lambent.executor.runtimes.folders import put_file
+from lambent.executor.runtimes.folders import put_folder
 from lambent.executor.runtimes.interpreters import Interpreter
 from lambent.kernel.errors import ServiceException
 
@@ -45,20 +46,11 @@ class ProvidedFamily:
         sayer = (
             [str(python.executable), "-I", "-S", f"{RUNTIME_DIR}/{_SOURCE.name}"] if python else ["/bin/false"]
         )
-        libraries = ("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib")
         return RuntimeCommand(
             argv=sayer,
             prefixes=python.prefixes if python else (),
             runtime_dir=self._folder,
-            env={
-                "LAMBDA_TASK_ROOT": TASK_ROOT,
-                "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-                "LANG": "en_US.UTF-8",
-                "LD_LIBRARY_PATH": ":".join((*libraries, "/opt/lib")),
-                "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-                "TZ": ":UTC",
-                "_HANDLER": handler,
-            },
+            env=variables(handler),
             version_text=runtime.replace(".", ":", 1),
             entrypoints=(f"{TASK_ROOT}/bootstrap", "/opt/bootstrap"),
         )
@@ -66,9 +58,7 @@ class ProvidedFamily:
     def _make_folder(self) -> None:
         """At the first start only: a look at the machine writes nothing for what nobody uses."""
         if not self._made:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o755)
-            put_file(self._folder / _SOURCE.name, _SOURCE.read_bytes())
+            put_folder(self._folder, _SOURCE)
             self._made = True
 
     def info(self, runtime: str) -> RuntimeInfo:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lambent.executor.runtimes import names, packages, python
-from lambent.executor.runtimes.family import OnLine, Place, RuntimeCommand, RuntimeInfo, install_line
+from lambent.executor.runtimes.family import OnLine, Place, RuntimeCommand, RuntimeInfo, install_line, nearest
 from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected
 from lambent.executor.runtimes.packages import RuntimeFolder
 from lambent.kernel.errors import LambdaError, ServiceException
@@ -141,12 +141,8 @@ class PythonFamily:
 
     def _choose(self, wanted: int) -> tuple[Interpreter, RuntimeFolder] | None:
         ready = self._look().ready
-        if wanted in ready or self._place.match == "exact":
-            return ready.get(wanted)
-        higher = [minor for minor in ready if minor > wanted]
-        lower = [minor for minor in ready if minor < wanted]
-        nearest = min(higher) if higher else max(lower, default=None)
-        return ready[nearest] if nearest is not None else None
+        taken = wanted if self._place.match == "exact" else nearest(wanted, ready)
+        return ready.get(taken) if taken is not None else None
 
     def _advice(self, runtime: str, wanted: int) -> str:
         look = self._look()

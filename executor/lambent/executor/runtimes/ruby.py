@@ -22,8 +22,10 @@ from lambent.executor.runtimes.family import (
     Place,
     RuntimeCommand,
     RuntimeInfo,
+    nearest,
+    variables,
 )
-from lambent.executor.runtimes.folders import put_file
+from lambent.executor.runtimes.folders import put_folder
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.kernel.errors import ServiceException
 
@@ -113,35 +115,23 @@ class RubyFamily:
         if ruby is None:
             return None
         self._make_folder()
-        folder = ruby.executable.parent
-        outside = [] if ruby.executable.is_relative_to("/usr") else [folder]
-        libraries = ("/lib64", "/usr/lib64", RUNTIME_DIR, f"{RUNTIME_DIR}/lib", TASK_ROOT, f"{TASK_ROOT}/lib")
+        outside = [] if ruby.executable.is_relative_to("/usr") else [ruby.executable.parent]
         return RuntimeCommand(
             argv=(str(ruby.executable), f"{RUNTIME_DIR}/{_SOURCE.name}"),
             prefixes=ruby.prefixes,
             runtime_dir=self._folder,
             env={
+                **variables(handler, path=outside, libraries=[one.parent / "lib" for one in outside]),
                 "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
                 "GEM_PATH": f"{TASK_ROOT}/vendor/bundle/ruby/{ruby.abi}:/opt/ruby/gems/{ruby.abi}",
-                "LAMBDA_TASK_ROOT": TASK_ROOT,
-                "LAMBDA_RUNTIME_DIR": RUNTIME_DIR,
-                "LANG": "en_US.UTF-8",
-                "LD_LIBRARY_PATH": ":".join(
-                    (*(f"{one.parent}/lib" for one in outside), *libraries, "/opt/lib")
-                ),
-                "PATH": ":".join((*map(str, outside), "/usr/local/bin", "/usr/bin/", "/bin", "/opt/bin")),
                 "RUBYLIB": f"{TASK_ROOT}:/opt/ruby/lib",
-                "TZ": ":UTC",
-                "_HANDLER": handler,
             },
             version_text=f"ruby:{ruby.version}",
         )
 
     def _make_folder(self) -> None:
         if not self._made:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o755)
-            put_file(self._folder / _SOURCE.name, _SOURCE.read_bytes())
+            put_folder(self._folder, _SOURCE)
             self._made = True
 
     def info(self, runtime: str) -> RuntimeInfo:
@@ -175,12 +165,8 @@ class RubyFamily:
 
     def _choose(self, runtime: str) -> Ruby | None:
         wanted = _minor(runtime)
-        if wanted in self._found or self._place.match == "exact":
-            return self._found.get(wanted)
-        higher = [minor for minor in self._found if minor > wanted]
-        lower = [minor for minor in self._found if minor < wanted]
-        nearest = min(higher) if higher else max(lower, default=None)
-        return self._found[nearest] if nearest is not None else None
+        taken = wanted if self._place.match == "exact" else nearest(wanted, self._found)
+        return self._found.get(taken) if taken is not None else None
 
 
 def probe(path: Path) -> Ruby | Rejected:
