@@ -434,9 +434,9 @@ def test_a_runtime_that_never_was(functions: Functions) -> None:
             "Cannot reference more than 5 layers.",
         ),
         (
-            {"TracingConfig": {"Mode": "Active"}},
+            {"SnapStart": {"ApplyOn": "PublishedVersions"}},
             "InvalidParameterValueException",
-            "TracingConfig.Mode is not supported by Lambent: ",
+            "SnapStart.ApplyOn is not supported by Lambent: ",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -244,6 +244,8 @@ def test_a_page_reaches_the_function_and_not_the_api(url: Url) -> None:
     event = json.loads(url.ask(path=api, headers=page)[2])
     assert event["rawPath"] == api, "every path of the URL's host is the function's"
     assert request(url.server, "GET", api, headers=page)[0] == 403
+    # What a page at the path of a URL sends to its own origin, which is the API's.
+    assert request(url.server, "GET", api, headers={"Sec-Fetch-Site": "same-origin"})[0] == 403
 
 
 def test_functions_reach_no_url(functions: Functions, url: Url) -> None:

@@ -145,6 +145,7 @@ def test_a_qualifier_chooses_the_version(functions: Functions) -> None:
 def test_a_dry_run_checks_and_runs_nothing(functions: Functions, streams: str) -> None:
     answer = functions.aws.invoke_with_response_stream(FunctionName=streams, InvocationType="DryRun")
     assert answer["StatusCode"] == 204
+    answer["EventStream"].close()
     with pytest.raises(ClientError, match="Function not found"):
         functions.aws.invoke_with_response_stream(FunctionName="nobody", InvocationType="DryRun")
 

@@ -30,6 +30,8 @@ _NOT_THE_FUNCTIONS = frozenset(
         "upgrade",
         "date",
         "server",
+        "x-amzn-requestid",
+        "x-amzn-trace-id",
     }
 )
 
@@ -163,7 +165,7 @@ def head(returned: Mapping[str, Any]) -> Answer:
     status = returned.get("statusCode", 200)
     if isinstance(status, str) and status.isdecimal() and len(status) == 3:
         status = int(status)
-    if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status <= 599:
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
         raise Malformed(f"{status!r} is no statusCode.")
     given, cookies = returned.get("headers"), returned.get("cookies")
     headers: Any = {} if given is None else given

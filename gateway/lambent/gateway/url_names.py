@@ -45,12 +45,12 @@ def _is_this_machine(host: str) -> bool:
 
 def asked_of(path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Asked | None:
     """None: the request is to the server itself. Quick, for every request is asked."""
+    for name, value in headers:
+        if name == b"host":  # first: every path of a URL's host is its function's
+            if value[_ID : _ID + len(_LABEL)].lower() == _LABEL:
+                return Asked(value[:_ID].decode("latin-1").lower(), path)
+            break
     if path.startswith(PREFIX):
         url_id, slash, rest = path[len(PREFIX) :].partition(b"/")
         return Asked(url_id.decode("latin-1"), slash + rest or b"/")
-    for name, value in headers:
-        if name == b"host":
-            if value[_ID : _ID + len(_LABEL)] == _LABEL:
-                return Asked(value[:_ID].decode("latin-1"), path)
-            return None
     return None

@@ -1,9 +1,10 @@
 """Keeps web pages off the server, because any key works for now and a browser on this machine reaches loopback:
 a page that somebody looks at could deploy and run code.
 
-SDKs and command lines send neither `Origin` nor `Sec-Fetch-Site`; a page's requests carry one of them. Against
-DNS rebinding (a foreign name that resolves to loopback, so that the page counts as ours) a server on loopback
-answers only to `localhost`, to addresses and to the host it was told to listen on.
+SDKs and command lines send neither `Origin` nor `Sec-Fetch-Site`; a page's requests carry one of them. No page
+is ours, not even one of our own origin: that is a function's, at the path of its URL. Against DNS rebinding (a
+foreign name that resolves to loopback, so that the page counts as ours) a server on loopback answers only to
+`localhost`, to addresses and to the host it was told to listen on.
 """
 
 import ipaddress
@@ -31,7 +32,7 @@ class WebPages:
                         f"{value.decode('latin-1')!r} is no name of this server. Use http://127.0.0.1:PORT or "
                         "http://localhost:PORT, or listen on another address with --host."
                     )
-            elif name == b"origin" or (name == b"sec-fetch-site" and value not in (b"none", b"same-origin")):
+            elif name == b"origin" or (name == b"sec-fetch-site" and value != b"none"):
                 raise AccessDeniedException("Requests of web pages are refused.")
 
     def _is_ours(self, value: bytes) -> bool:

@@ -141,6 +141,7 @@ def test_what_a_function_returns_is_an_answer(
     "returned",
     [
         {"statusCode": 99},
+        {"statusCode": 101},
         {"statusCode": "abc"},
         {"statusCode": True},
         {"statusCode": 200, "headers": []},
@@ -197,6 +198,11 @@ def test_a_host_or_a_path_names_a_url() -> None:
     assert asked_of(b"/a", [(b"x", b"y"), host]) == Asked(ID, b"/a")
     assert asked_of(f"/_lambent/url/{ID}/a/b".encode(), []) == Asked(ID, b"/a/b")
     assert asked_of(f"/_lambent/url/{ID}".encode(), []) == Asked(ID, b"/")
+    assert asked_of(f"/_lambent/url/{'b' * 32}/".encode(), [host]) == Asked(
+        ID, f"/_lambent/url/{'b' * 32}/".encode()
+    )
+    upper = (b"host", f"{ID}.LAMBDA-URL.us-east-1.localhost".upper().encode())
+    assert asked_of(b"/a", [upper]) == Asked(ID, b"/a")
     for other in (b"127.0.0.1:9000", b"lambda-url.localhost", ID.encode(), b""):
         assert asked_of(b"/", [(b"host", other)]) is None
 
