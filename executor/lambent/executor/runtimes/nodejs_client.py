@@ -30,6 +30,9 @@ _BUILD_TOOLS = ("cmake", "make", "g++", "python3", "autoreconf", "libtoolize", "
 _BUILD_PACKAGES = "g++ make cmake autoconf automake libtool xz-utils python3"
 
 
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+
 @dataclass(frozen=True, slots=True)
 class _Npm:
     """A Node.js with an npm. `bin`: the folder that has both by name; `prefix`: where its headers may be."""
@@ -133,6 +136,8 @@ async def _run_npm(
     work: Path, npm: _Npm, *arguments: str, seconds: float, on_line: OnLine | None
 ) -> tuple[int, list[str]]:
     env = {"PATH": f"{npm.bin}{os.pathsep}{os.environ.get('PATH', '')}", "npm_config_update_notifier": "false"}
+    if "NODE_EXTRA_CA_CERTS" not in os.environ and Path(_CERTIFICATES).exists():
+        env["NODE_EXTRA_CA_CERTS"] = _CERTIFICATES  # whom this machine trusts, npm does too
     if (npm.prefix / "include/node/node_api.h").exists():
         env["npm_config_nodedir"] = str(npm.prefix)  # else node-gyp fetches the headers
     command = [str(npm.node), str(npm.cli), *arguments]
