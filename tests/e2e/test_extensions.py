@@ -203,7 +203,7 @@ def test_one_that_cannot_be_started_says_why(functions: Functions, layer: Layer,
 
 
 INTERNAL = """
-import http.client, json, os, threading
+import http.client, json, os, threading, time
 
 def ask(connection, method, path, body=None, **headers):
     named = {"Lambda-Extension-" + key: value for key, value in headers.items()}
@@ -234,7 +234,12 @@ def work():
 
 threading.Thread(target=work, daemon=True).start()
 
+invocations = []
+
 def handler(event, context):
+    invocations.append(event)
+    while len(seen) < len(invocations):  # the thread is told at the same time
+        time.sleep(0.01)
     late = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     found["late"] = ask(late, "POST", "register", '{"events": []}', Name="late")[::2]
     return {"found": found, "seen": seen}

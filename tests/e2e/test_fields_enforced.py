@@ -81,8 +81,8 @@ def test_runtime(functions: Functions, made: Callable[..., str], server: Server)
     assert (f"python{major}.{minor}", environment) == (RUNTIME, f"AWS_Lambda_{RUNTIME}")
     listed = json.loads(request(server, "GET", "/_lambent/runtimes")[2])["runtimes"]
     for row in listed:
-        if row["runtime"] == RUNTIME:
-            continue
+        if row["runtime"] == RUNTIME or (row["available"] and not row["runtime"].startswith("python")):
+            continue  # other languages have tests of their own
         if row["available"]:
             configure(functions, name, Runtime=row["runtime"])
             assert f"python{'.'.join(map(str, functions.invoke(name).result[:2]))}" == row["runtime"]
