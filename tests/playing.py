@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 
 from lambent.executor.drivers.base import Exit
 from lambent.kernel.models import Archive, FunctionVersion, LoggingConfig
@@ -40,6 +41,9 @@ class FakeSandbox:
         self.throttled = False
         self.peak = 40 << 20
         self.cpu = 0
+
+    async def sockets(self, count: int) -> Sequence[socket.socket]:
+        raise AssertionError("not used")
 
     def freeze(self) -> None:
         self.frozen.set()

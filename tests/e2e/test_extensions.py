@@ -13,6 +13,7 @@ import pytest
 from installed_runtimes import compiled
 from running import Functions, zipped
 from support import TESTS, require
+from traces import until
 
 PYTHON = r"""#!/usr/bin/env -S python3 -u
 import http.client, json, os, sys, time
@@ -48,9 +49,15 @@ while True:
         break
     if mode == "exit-in-invoke":
         sys.exit(7)
+    if mode == "exit-error-told":
+        told = {"errorMessage": "the disk is full", "errorType": "Extension.Disk", "stackTrace": []}
+        ask("POST", "exit/error", told, Identifier=identifier, Function_Error_Type="Extension.Disk")
+        time.sleep(60)
     if mode == "exit-error":
         ask("POST", "exit/error", {}, Identifier=identifier, Function_Error_Type="Extension.Broken")
         time.sleep(60)
+    if mode == "busy":
+        time.sleep(1.5)
     if mode == "slow":
         time.sleep(0.5)
         print(f"{name} is done")
@@ -150,6 +157,13 @@ def test_the_end_is_told_with_its_reason(functions: Functions, layer: Layer) -> 
     assert _events(lines, "watcher")[-1]["shutdownReason"] == "spindown"
 
 
+def test_one_that_works_when_the_end_comes_gets_it_when_it_asks(functions: Functions, layer: Layer) -> None:
+    name = _with(functions, layer({"watcher": PYTHON}), mode="busy", Timeout=1)
+    assert functions.invoke(name, {"sleep": 5}).result["errorType"] == "Sandbox.Timedout"
+    lines = functions.logged(name, until='watcher got {"eventType": "SHUTDOWN"')
+    assert _events(lines, "watcher")[-1]["shutdownReason"] == "timeout"
+
+
 @pytest.mark.parametrize(
     "event, reason, error",
     [({"exit": 1}, "failure", "Runtime.ExitError"), ({"sleep": 30}, "timeout", "Sandbox.Timedout")],
@@ -174,6 +188,7 @@ def test_a_failure_of_the_function_is_told_and_nothing_dirty_is_used_again(
     [
         ("exit-in-invoke", "Extension.Crash", "exit status 7"),
         ("exit-error", "Extension.ExitError", "Extension.Broken"),
+        ("exit-error-told", "Extension.ExitError", "the disk is full"),
         ("exit-at-start", "Extension.Crash", "exit status 7"),
         ("init-error", "Extension.InitError", "Extension.NoKey"),
     ],
@@ -350,9 +365,20 @@ def heard(events):
 
 
 class Web(http.server.BaseHTTPRequestHandler):
+    refused = 0
+
     def do_POST(self):
-        heard(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self.send_response(200)
+        events = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/busy" and Web.refused < 3:
+            Web.refused += 1
+            print(f"refused {Web.refused}")
+            self.send_response(503)
+        else:
+            if self.path == "/busy":
+                print("heard busy " + json.dumps(events))
+            else:
+                heard(events)
+            self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -400,11 +426,20 @@ def _subscribed(functions: Functions, layer: Layer, *documents: Any, code: str =
     )
 
 
+def _on_port(script: str, number: int, variables: Mapping[str, str]) -> str:
+    """The listener with ports and variables of its own, for several in one environment."""
+    first, rest = script.split("\n", 1)
+    made = f"{first}\nimport os\nos.environ.update({variables!r})\n{rest}"
+    for port in (8080, 8081):
+        made = made.replace(str(port), str(port + 10 * number))
+    return made
+
+
 def _heard(functions: Functions, name: str, until: str) -> list[Any]:
     """What the subscriber got, once an event of that type has come. Each invocation gives it time."""
     for _ in range(40):
         lines = functions.logged(name)
-        events = [json.loads(line.removeprefix("heard ")) for line in lines if line.startswith("heard ")]
+        events = [json.loads(line.removeprefix("heard ")) for line in lines if line.startswith("heard {")]
         if any(event["type"] == until for event in events):
             return events
         functions.invoke(name, {"sleep": 0.2})
@@ -457,6 +492,104 @@ def test_the_logs_api_has_its_own_shapes(functions: Functions, layer: Layer) -> 
     assert start["record"].keys() == {"requestId", "version"}
     assert any(event["type"] == "extension" and event["record"].startswith("heard ") for event in events)
     assert any(line.startswith("LOGS\tName: listener\tState: Subscribed") for line in functions.logged(name))
+
+
+def test_the_last_that_waits_is_delivered_before_the_end(functions: Functions, layer: Layer) -> None:
+    late = {"maxItems": 10000, "maxBytes": 262144, "timeoutMs": 30000}
+    document = {"schemaVersion": "2022-12-13", "types": ["platform"], "buffering": late, "destination": HTTP}
+    name = _subscribed(functions, layer, document)
+    asked = functions.invoke(name).request_id
+    functions.aws.update_function_configuration(FunctionName=name, Timeout=4)
+
+    def reported() -> list[str]:
+        events = [line.removeprefix("heard ") for line in functions.logged(name) if line.startswith("heard {")]
+        reports = [event for event in map(json.loads, events) if event["type"] == "platform.report"]
+        return [event["record"]["requestId"] for event in reports]
+
+    until(lambda: bool(reported()), 10, "the last report came")
+    assert reported() == [asked]
+
+
+def test_a_subscriber_that_refuses_is_asked_again_and_holds_up_no_other(
+    functions: Functions, layer: Layer
+) -> None:
+    good = {"schemaVersion": "2022-12-13", "types": ["platform"], "buffering": FAST, "destination": HTTP}
+    busy = {**good, "destination": {**HTTP, "URI": HTTP["URI"] + "/busy"}}
+    away = {**good, "destination": {"protocol": "TCP", "port": 8099}}
+    variables = [{"SUBSCRIBE": json.dumps([document])} for document in (away, busy, good)]
+    scripts = {f"listener{number}": _on_port(LISTENER, number, each) for number, each in enumerate(variables)}
+    name = functions.create(CODE, Layers=[layer(scripts)], Timeout=5, MemorySize=256)
+    _heard(functions, name, "platform.report")
+    for _ in range(40):
+        lines = functions.logged(name)
+        busy_heard = [number for number, line in enumerate(lines) if line.startswith("heard busy ")]
+        if busy_heard:
+            break
+        functions.invoke(name, {"sleep": 0.2})
+    assert lines.index("refused 3") < busy_heard[0]
+    assert "platform.initStart" in lines[busy_heard[0]], "what was refused came again"
+
+
+INTERNAL_LISTENER = """
+import http.client, http.server, json, os, threading
+
+heard = []
+
+class Web(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        heard.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Web)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+made = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+
+def ask(method, path, body=None, **headers):
+    made.request(method, path, body, {"Lambda-Extension-" + key: value for key, value in headers.items()})
+    answer = made.getresponse()
+    return answer, answer.read()
+
+answer, _ = ask("POST", "/2020-01-01/extension/register", '{"events": []}', Name="inside")
+identifier = answer.headers["Lambda-Extension-Identifier"]
+wanted = {
+    "schemaVersion": "2022-07-01",
+    "types": ["platform", "function"],
+    "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+    "destination": {"protocol": "HTTP", "URI": "http://sandbox:8080/"},
+}
+answer, body = ask("PUT", "/2022-07-01/telemetry", json.dumps(wanted), Identifier=identifier)
+print("subscribed", answer.status, body)
+threading.Thread(
+    target=ask, args=("GET", "/2020-01-01/extension/event/next"), kwargs={"Identifier": identifier}, daemon=True
+).start()
+
+def handler(event, context):
+    import time
+    time.sleep(0.2)
+    return heard
+"""
+
+
+def test_an_extension_inside_the_runtime_gets_telemetry_too(functions: Functions, unharmed: None) -> None:
+    name = functions.create(INTERNAL_LISTENER, Timeout=5)
+    first = functions.invoke(name)
+    assert first.error is None, first.result
+    for _ in range(40):
+        events = functions.invoke(name).result
+        if any(event["type"] == "platform.report" for event in events):
+            break
+    kinds = [event["type"] for event in events]
+    order = [kinds.index(f"platform.{kind}") for kind in ("initStart", "initReport", "start")]
+    assert order == sorted(order)
+    ids = [event["record"]["requestId"] for event in events if event["type"] == "platform.report"]
+    assert ids[0] == first.request_id
 
 
 def test_a_subscription_that_is_wrong_is_refused_with_its_reason(functions: Functions, layer: Layer) -> None:

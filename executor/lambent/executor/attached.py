@@ -13,15 +13,20 @@ from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.extensions import Extension, Extensions
 from lambent.executor.function_log import FunctionLog
 from lambent.executor.runtime_api import Answer, Posted, Waiting
-from lambent.executor.telemetry import Telemetry
+from lambent.executor.subscribers import Subscribers
+from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Invocation, Response
 from lambent.kernel.ports import Clock
 from lambent.kernel.tasks import Tasks
+
+_log = Log(__name__)
 
 # AWS: how long an environment may take to end: with external extensions, with internal ones only; and of that
 # the runtime, without and with an internal one.
 EXTERNAL_SECONDS, INTERNAL_SECONDS = 2.0, 0.5
 RUNTIME_SECONDS, RUNTIME_WITH_INTERNAL_SECONDS = 0.3, 0.5
+# Of that, what a subscriber may take for the telemetry that still waits: outside of the runtime, and in it.
+_FLUSH_SECONDS, _FLUSH_INTERNAL_SECONDS = 0.5, 0.2
 
 
 class Environment(Protocol):
@@ -55,13 +60,8 @@ class Attached:
         self._log = log
         self._clock = clock
         self._tasks = tasks
-        self.telemetry = Telemetry(clock, log.subscription)
-        self.telemetry.ready = self._deliver
+        self.subscribers = Subscribers(log, sandbox.sockets, clock=clock, tasks=tasks)
         self._launcher: Waiting | None = None
-        self._taker: Waiting | None = None
-        if environment.external:
-            log.events = self.telemetry.add
-            self.telemetry.add("platform.initStart", log.init_record)  # it began before there was a listener
         self._runtime_gone = self._ending = False
         self._changed = asyncio.Event()
 
@@ -72,13 +72,17 @@ class Attached:
     def initialised(self) -> None:
         """Nobody registers any more."""
         self.extensions.closed = True
-        self.telemetry.initialised()
+        self.subscribers.initialised()
         for each in self.extensions:
             self._log.extension(each.name, "Ready", sorted(each.events))
 
     def invoke(self, invocation: Invocation, deadline_ms: int) -> None:
         if self.extensions:
             self.extensions.invoke(invocation, deadline_ms)
+
+    def frozen(self, frozen: bool) -> None:
+        if self.subscribers:
+            self.subscribers.frozen(frozen)
 
     async def shut_down(self, reason: str) -> None:
         """Gives those who registered for it the end, and their time; the sandbox may then be killed. Nothing
@@ -91,15 +95,27 @@ class Attached:
         seconds = EXTERNAL_SECONDS if external else INTERNAL_SECONDS
         until = self._clock.monotonic() + seconds
         self._sandbox.thaw()
-        self.telemetry.flush()
+        internal = any(not each.external for each in self.extensions)
         if not self._runtime_gone:
+            if internal:  # who listens in the runtime ends with it
+                await self._flush(_FLUSH_INTERNAL_SECONDS)
             self._sandbox.signal(signal.SIGTERM)
-            internal = any(not each.external for each in self.extensions)
             first = (RUNTIME_WITH_INTERNAL_SECONDS if internal else RUNTIME_SECONDS) if external else seconds
             await self._until(lambda: self._runtime_gone, self._clock.monotonic() + first)
         if external:
+            await self._flush(_FLUSH_SECONDS)
             self.extensions.shut_down(reason, int((self._clock.now() + until - self._clock.monotonic()) * 1000))
             await self._until(lambda: not self.extensions.ending, until)
+
+    async def _flush(self, seconds: float) -> None:
+        """What comes after it goes out as it comes, as long as somebody takes it."""
+        if not self.subscribers or self._sandbox.exited.done():
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.subscribers.flush()
+        except TimeoutError:
+            _log.info("A subscriber did not take the last of its telemetry.", sandbox=self._sandbox.id)
 
     async def _until(self, done: Callable[[], bool], until: float) -> None:
         while not done() and not self._sandbox.exited.done():
@@ -130,8 +146,8 @@ class Attached:
     def extension_waits(self, extension: Extension) -> None:
         self._environment.extensions_settled()
 
-    def extension_failed(self, name: str, error_type: str, message: str) -> None:
-        self._fail(name, error_type, message)
+    def extension_failed(self, name: str, error_type: str, message: str, reason: str) -> None:
+        self._fail(name, error_type, message, reason)
 
     def launcher_waits(self, waiting: Waiting) -> None:
         self._launcher = waiting
@@ -143,20 +159,9 @@ class Attached:
             self._launcher = None
             launcher.give(b"", b"{}")
 
-    def telemetry_wanted(self, waiting: Waiting) -> None:
-        self._taker = waiting
-        self._deliver()
-
-    def _deliver(self) -> None:
-        taker = self._taker
-        if taker is not None and self.telemetry.due:
-            self._taker = None
-            taker.give(b"", self.telemetry.take())
-
     def close(self) -> None:
         """The environment is gone."""
-        self.telemetry.stop()
-        self._log.events = None
+        self.subscribers.close()
 
     def process_ended(self, document: Any, waiting: Waiting) -> None:
         if document.get("runtime"):
@@ -186,12 +191,12 @@ class Attached:
         await self.shut_down("failure")
         waiting.give(b"", b"{}")
 
-    def _fail(self, name: str, error_type: str, message: str) -> None:
+    def _fail(self, name: str, error_type: str, message: str, reason: str = "") -> None:
         if self._ending:
             return
         extension = self.extensions.named(name)
         events = sorted(extension.events) if extension is not None else []
-        self._log.extension(name, error_type.removeprefix("Extension."), events, message)
+        self._log.extension(name, error_type.removeprefix("Extension."), events, reason or message)
         self._environment.extension_failed(limits.failure(error_type, message))
 
 

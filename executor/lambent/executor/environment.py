@@ -494,6 +494,8 @@ class Environment(Posting):
         if left > 0.0005:
             self._freezer = self._loop.call_later(left, self._freeze)
             return
+        if self._attached is not None:
+            self._attached.frozen(True)
         self._sandbox.freeze()
         self.state = EnvironmentState.FROZEN
 
@@ -501,6 +503,8 @@ class Environment(Posting):
         if self.state is EnvironmentState.FROZEN and self._sandbox is not None:
             self._sandbox.thaw()
             self.state = EnvironmentState.IDLE
+            if self._attached is not None:
+                self._attached.frozen(False)
 
     def _die(self) -> None:
         self.state = EnvironmentState.DEAD

@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 
 API = ("127.0.0.1", 9001)
 
@@ -27,52 +26,6 @@ def ask(method: str, path: str, document: object = None) -> None:
             % (method.encode(), path.encode(), len(body), body)
         )
         connection.recv(65536)
-
-
-def fetch(path: str) -> bytes:
-    """The body of a GET; b"" when the connection ends."""
-    with socket.create_connection(API) as connection:
-        connection.sendall(b"GET /lambent/%b HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode())
-        answer = connection.makefile("rb")
-        length = 0
-        for line in answer:
-            if line == b"\r\n":
-                return answer.read(length)
-            if line.lower().startswith(b"content-length:"):
-                length = int(line[15:])
-    return b""
-
-
-def deliver() -> None:
-    """Takes what has been subscribed to and brings it where it is wanted, as long as the environment lives. A
-    destination that does not listen yet is tried again for a while."""
-    while True:
-        try:
-            batch = json.loads(fetch("telemetry") or b"null")
-        except (OSError, ValueError):
-            batch = None
-        if batch is None:
-            return
-        for pause in (0.05, 0.1, 0.2, 0.5, 1.0):
-            try:
-                send(batch["destination"], batch["items"])
-                break
-            except OSError:
-                time.sleep(pause)
-
-
-def send(destination: dict[str, str], items: list[object]) -> None:
-    with socket.create_connection(("127.0.0.1", int(destination["port"])), timeout=5) as connection:
-        if destination["protocol"] == "TCP":
-            connection.sendall(b"".join(json.dumps(item).encode() + b"\n" for item in items))
-            return
-        body = json.dumps(items).encode()
-        connection.sendall(
-            b"POST %b HTTP/1.1\r\nhost: sandbox.localdomain:%d\r\ncontent-type: application/json\r\n"
-            b"connection: close\r\ncontent-length: %d\r\n\r\n%b"
-            % (destination["path"].encode(), int(destination["port"]), len(body), body)
-        )
-        connection.recv(1024)
 
 
 def pass_on(pipe: int, mark: bytes) -> None:
@@ -145,7 +98,6 @@ class Launcher:
         self.start_extensions()
         signal.signal(signal.SIGTERM, self.terminate)
         threading.Thread(target=self.start_runtime, daemon=True).start()
-        threading.Thread(target=deliver, daemon=True).start()
         while True:
             try:
                 pid, status = os.wait()

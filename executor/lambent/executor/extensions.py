@@ -17,9 +17,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class Extension:
-    """One that has registered. `external`: a process of its own; `ready`: it has asked for an event once."""
+    """One that has registered. `external`: a process of its own; `ready`: it has asked for an event once;
+    `due`: an event that came while it was busy, which it gets when it asks for the next."""
 
-    __slots__ = ("events", "external", "gone", "id", "name", "ready", "waiting")
+    __slots__ = ("due", "events", "external", "gone", "id", "name", "ready", "waiting")
 
     def __init__(self, name: str, events: frozenset[str], *, external: bool) -> None:
         self.id = str(uuid.uuid4())
@@ -28,6 +29,21 @@ class Extension:
         self.external = external
         self.ready = self.gone = False
         self.waiting: Waiting | None = None
+        self.due: bytes | None = None
+
+    def wait(self, waiting: Waiting) -> None:
+        """It asks for its next event."""
+        self.waiting, self.ready = waiting, True
+        due, self.due = self.due, None
+        if due is not None:
+            self.give(due)
+
+    def give(self, event: bytes) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is None:
+            self.due = event
+        else:
+            waiting.give(b"lambda-extension-event-identifier: %b\r\n" % str(uuid.uuid4()).encode(), event)
 
 
 class Extensions:
@@ -153,7 +169,5 @@ class Extensions:
     def _give(self, kind: str, event: Mapping[str, Any]) -> None:
         payload = json.dumps(event).encode()
         for each in self._by_id.values():
-            waiting, takes = each.waiting, kind in each.events and not each.gone
-            if takes and waiting is not None:
-                each.waiting = None
-                waiting.give(b"lambda-extension-event-identifier: %b\r\n" % str(uuid.uuid4()).encode(), payload)
+            if kind in each.events and not each.gone:
+                each.give(payload)

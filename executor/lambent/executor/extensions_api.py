@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from lambent.executor.extensions import Extension, Extensions
 from lambent.executor.runtime_api import ACCEPTED, Answer, Posted, Waiting, refusal
-from lambent.executor.telemetry import LOGS, TELEMETRY, Telemetry
+from lambent.executor.subscribers import Subscribers
+from lambent.executor.telemetry import LOGS, TELEMETRY
 
 _PREFIX = "/2020-01-01/extension/"
 _LAUNCHER = "/lambent/"
+_MAX_MESSAGE = 4096
 _IDENTIFIER = b"lambda-extension-identifier"
 _ERROR_TYPE = b"lambda-extension-function-error-type"
 
@@ -19,7 +21,7 @@ class Calls(Protocol):
     """What the environment does with what its extensions say."""
 
     extensions: Extensions
-    telemetry: Telemetry
+    subscribers: Subscribers
 
     def function_facts(self) -> dict[str, str]:
         """What who registers is answered."""
@@ -28,14 +30,11 @@ class Calls(Protocol):
 
     def extension_waits(self, extension: Extension) -> None: ...
 
-    def extension_failed(self, name: str, error_type: str, message: str) -> None:
-        """It failed in a way that ends the environment."""
+    def extension_failed(self, name: str, error_type: str, message: str, reason: str) -> None:
+        """It failed in a way that ends the environment. `error_type`: AWS's; `reason`: the extension's own."""
 
     def launcher_waits(self, waiting: Waiting) -> None:
         """Until all have registered."""
-
-    def telemetry_wanted(self, waiting: Waiting) -> None:
-        """The next batch goes to who waits."""
 
     def process_ended(self, document: Any, waiting: Waiting) -> None:
         """An extension, or the runtime, has ended; answered when that has been dealt with."""
@@ -56,14 +55,14 @@ def serve(calls: Calls, method: str, path: str, posted: Posted, waiting: Waiting
     if isinstance(extension, Answer):
         return extension
     if what == "event/next":
-        extension.waiting, extension.ready = waiting, True
+        extension.wait(waiting)
         calls.extension_waits(extension)
         return None
     error_type = posted.headers.get(_ERROR_TYPE, b"").decode("latin-1")
     if not error_type:
         return refusal(403, "MissingHeader", "Lambda-Extension-Function-Error-Type is missing.")
     kind = "Extension.InitError" if what == "init/error" else "Extension.ExitError"
-    calls.extension_failed(extension.name, kind, error_type)
+    calls.extension_failed(extension.name, kind, _told(posted.body) or error_type, error_type)
     return ACCEPTED
 
 
@@ -71,14 +70,8 @@ def _subscribe(calls: Calls, path: str, posted: Posted) -> Answer:
     extension = calls.extensions.of(posted.headers.get(_IDENTIFIER))
     if isinstance(extension, Answer):
         return extension
-    if not calls.extensions.external:
-        # Nobody is there to deliver it: AWS's own answer where the API is not supported.
-        kind = "Telemetry" if path == TELEMETRY else "Logs"
-        return refusal(
-            202, f"{kind}.NotSupported", f"{kind} API is not supported without an external extension"
-        )
     closed = calls.extensions.closed or extension.ready
-    return calls.telemetry.subscribe(extension, path, _json(posted.body), closed=closed)
+    return calls.subscribers.subscribe(extension, path, _json(posted.body), closed=closed)
 
 
 def _register(calls: Calls, posted: Posted) -> Answer:
@@ -102,14 +95,18 @@ def _launcher(calls: Calls, method: str, what: str, posted: Posted, waiting: Wai
     if (method, what) == ("GET", "registered"):
         calls.launcher_waits(waiting)
         return None
-    if (method, what) == ("GET", "telemetry"):
-        calls.telemetry_wanted(waiting)
-        return None
     document = _json(posted.body)
     if (method, what) == ("POST", "exited") and isinstance(document, dict):
         calls.process_ended(document, waiting)
         return None
     return refusal(404, "NotFound", "There is no such thing.")
+
+
+def _told(body: bytes) -> str:
+    """The message of an error document; "" where there is none."""
+    document = _json(body)
+    message = document.get("errorMessage") if isinstance(document, dict) else None
+    return message[:_MAX_MESSAGE] if isinstance(message, str) else ""
 
 
 def _json(body: bytes) -> Any:

@@ -86,6 +86,20 @@ def test_the_end_goes_to_those_who_registered_for_it_and_is_over_when_they_are_g
     assert not extensions.ending
 
 
+def test_one_that_is_busy_gets_the_end_when_it_asks_next() -> None:
+    extensions = Extensions(["one"])
+    one = _registered(extensions, "one", "INVOKE", "SHUTDOWN")
+    first, second, third = Waiting(), Waiting(), Waiting()
+    one.wait(first)
+    extensions.invoke(INVOCATION, 1)
+    extensions.shut_down("timeout", 99)
+    assert [event["eventType"] for event in first.given] == ["INVOKE"]
+    one.wait(second)
+    assert [event["shutdownReason"] for event in second.given] == ["timeout"]
+    one.wait(third)
+    assert not third.given, "once"
+
+
 def test_who_hangs_up_waits_no_more() -> None:
     extensions = Extensions(["one"])
     one = _registered(extensions, "one", "INVOKE")
@@ -95,6 +109,9 @@ def test_who_hangs_up_waits_no_more() -> None:
     assert not extensions.settled
     extensions.invoke(INVOCATION, 1)
     assert not waiting.given
+    again = Waiting()
+    one.wait(again)
+    assert [event["requestId"] for event in again.given] == ["id-1"], "it gets it when it is back"
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ class Sandbox(Protocol):
     output: int
     exited: "asyncio.Future[Exit]"
 
+    async def sockets(self, count: int) -> Sequence[socket.socket]:
+        """So many unconnected, non-blocking TCP sockets of the environment's own network, the caller's to
+        close: what listens inside on 127.0.0.1 is reached by them. Raises OSError."""
+
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...

@@ -42,6 +42,12 @@ class PlainSandbox:
         self._peak = self._cpu = 0
         self._disposed = False
 
+    async def sockets(self, count: int) -> Sequence[socket.socket]:
+        made = [socket.socket() for _ in range(count)]
+        for each in made:
+            each.setblocking(False)
+        return made
+
     def freeze(self) -> None:
         self._to_group(signal.SIGSTOP)
 

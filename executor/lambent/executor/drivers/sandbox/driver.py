@@ -477,17 +477,17 @@ class SandboxDriver:
             raise Refused(f"control groups: {error}") from error
 
     async def _attach(self, sandbox: RunningSandbox, descriptors: list[int]) -> None:
-        sandbox.namespace = descriptors[0]
+        assert self._spawner is not None
+        sandbox.namespace, sandbox.user_namespace = descriptors[0], self._spawner.user_namespace
         sandbox.listener, *others = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
         sandbox.listener.setblocking(False)
         if self._network is None:
             return
-        assert self._spawner is not None
         for other in others:
             other.setblocking(False)
         try:
             sandbox.attachment = await self._network.attach(
-                sandbox.id, sandbox.namespace, self._spawner.user_namespace, others
+                sandbox.id, sandbox.namespace, sandbox.user_namespace, others
             )
         except (OSError, LambdaError) as error:
             raise Refused(f"network: {error}") from error

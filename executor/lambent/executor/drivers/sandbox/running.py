@@ -7,10 +7,10 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lambent.executor.drivers.base import Exit
-from lambent.executor.drivers.sandbox import ephemeral, usage
+from lambent.executor.drivers.sandbox import ephemeral, sockets, usage
 from lambent.executor.drivers.sandbox.cgroups import Groups
 from lambent.executor.drivers.sandbox.netport import Attachment
 from lambent.kernel.log import Log
@@ -50,6 +50,7 @@ class RunningSandbox:
         self.spawner: object = None  # whose end is its own: the spawner or a zygote
         self.channel: socket.socket | None = None  # to the process, while it is not a function's yet
         self.namespace = -1
+        self.user_namespace: str | None = None  # path of the one that owns it, where it is not the host's
         self.tmp = -1
         self.sampled_peak = self._cpu_us = 0
         self._looked_until = 0.0  # monotonic
@@ -85,6 +86,9 @@ class RunningSandbox:
         return pid_of(self._init), pid_of(self._runtime)
 
     # ---- the Sandbox protocol -------------------------------------------------------------------------
+
+    async def sockets(self, count: int) -> Sequence[socket.socket]:
+        return await sockets.make(self.namespace, self.user_namespace, count)
 
     def freeze(self) -> None:
         if self.groups is not None and not self.exited.done():
