@@ -1,16 +1,19 @@
 """Roles apart as a person starts them: what they prove to each other, how they come and go."""
 
+import http.client
 import json
 import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
 from roles import ClusterOf
 from running import ROLE, RUNTIME, zipped
 from streamers import streamer
+from traces import until
 
 pytestmark = [pytest.mark.timeout(240)]
 HANDLER = "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return event\n"
@@ -147,3 +150,26 @@ def test_a_response_is_streamed_through_a_gateway(tmp_path: Path) -> None:
                     got += len(event["PayloadChunk"]["Payload"])
             answer["EventStream"].close()
             assert (got, (end or {}).get("ErrorCode")) == (expected, failure)
+
+
+def test_a_function_url_made_at_one_gateway_is_served_by_the_other(tmp_path: Path) -> None:
+    with ClusterOf(tmp_path, gateways=2) as cluster:
+        one, other = cluster.gateways
+        create(cluster)
+        made = one.client().create_function_url_config(FunctionName="f", AuthType="NONE")
+        host = urlsplit(made["FunctionUrl"]).hostname or ""
+        address = urlsplit(other.url).netloc
+
+        def ask() -> tuple[int, bytes]:
+            connection = http.client.HTTPConnection(address, timeout=60)
+            try:
+                connection.request("GET", "/deep?q=1", headers={"Host": host})
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+            finally:
+                connection.close()
+
+        status, body = ask()
+        assert status == 200 and json.loads(body)["rawPath"] == "/deep"
+        one.client().delete_function_url_config(FunctionName="f")
+        until(lambda: ask()[0] == 404, 10, "the other gateway knows that it is gone")

@@ -111,6 +111,8 @@ def test_deploy_gives_a_function_its_url(server: Server, tmp_path: Path) -> None
     name = f"url-{uuid.uuid4().hex[:12]}"
     said = [lambent("deploy", str(tmp_path / "code"), "--name", name, "--url").out for _ in range(2)]
     urls = [line.removeprefix("URL: ") for out in said for line in out.splitlines() if line.startswith("URL: ")]
+    listed = lambent("functions", "--urls").out
+    assert any(name in line and "BUFFERED" in line for line in listed.splitlines()), listed
     assert len(urls) == 2 and urls[0] == urls[1], "the one that it has is kept"
     status, _, body = request(server, "GET", "/there", headers={"Host": urlsplit(urls[0]).netloc})
     assert (status, body) == (200, b'"/there"')

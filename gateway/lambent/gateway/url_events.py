@@ -83,6 +83,7 @@ def event(request: Request, *, url_id: str, request_id: str, trace_id: str, now:
     made["requestContext"] = {
         "accountId": "anonymous",
         "apiId": url_id,
+        "authentication": None,
         "domainName": domain,
         "domainPrefix": url_id,
         "http": {

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 from handler_world import World
 
-from lambent.kernel.errors import ResourceConflictException, ResourceNotFoundException
+from lambent.kernel.errors import (
+    InvalidParameterValueException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+)
 
 NAME = {"FunctionName": "my-fn"}
 CORS = {
@@ -51,6 +55,30 @@ async def test_a_url_is_created_read_changed_and_removed(world: World) -> None:
     for operation in ("GetFunctionUrlConfig", "UpdateFunctionUrlConfig", "DeleteFunctionUrlConfig"):
         with pytest.raises(ResourceNotFoundException, match="The resource you requested does not exist"):
             await world.call(operation, **NAME)
+
+
+@pytest.mark.parametrize(
+    "cors, told",
+    [
+        ({"AllowOrigins": ["https://a.example", "a.example"]}, "AllowOrigins entry: a.example"),
+        ({"AllowOrigins": ["https://a.example/path"]}, "without a path"),
+        ({"AllowOrigins": ["https://*.example"]}, "without wildcards"),
+        ({"AllowMethods": ["OPTION"]}, "AllowMethods entry: OPTION"),
+        ({"AllowHeaders": ["x one"]}, "header name in Cors: 'x one'"),
+        ({"ExposeHeaders": ["x\r\ny"]}, "header name in Cors"),
+    ],
+)
+async def test_cors_that_could_never_match_is_refused(world: World, cors: Any, told: str) -> None:
+    with pytest.raises(InvalidParameterValueException, match=re.escape(told)):
+        await create(world, Cors=cors)
+    await create(world)
+    with pytest.raises(InvalidParameterValueException, match=re.escape(told)):
+        await world.call("UpdateFunctionUrlConfig", **NAME, Cors=cors)
+
+
+async def test_cors_of_every_kind_of_origin_is_taken(world: World) -> None:
+    origins = ["*", "http://localhost:60905", "https://[::1]:8443", "capacitor://localhost"]
+    assert (await create(world, Cors={"AllowOrigins": origins}))["Cors"] == {"AllowOrigins": origins}
 
 
 async def test_a_second_one_is_a_conflict(world: World) -> None:

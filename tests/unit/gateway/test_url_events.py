@@ -52,6 +52,7 @@ def test_an_event_has_all_of_a_request() -> None:
         },
         "queryStringParameters": {"a": "1,2", "b": "x y", "c": ""},
         "requestContext": {
+            "authentication": None,
             "accountId": "anonymous",
             "apiId": ID,
             "domainName": "abc.lambda-url.us-east-1.localhost:9000",

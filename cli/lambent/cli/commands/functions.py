@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -195,13 +195,19 @@ def logs(
             cursor = answer["cursor"] or cursor or "0"
 
 
-@app.command(epilog="Example: lambent functions")
-def functions(endpoint: Endpoint = None) -> None:
-    """Lists the functions."""
+@app.command(epilog="Examples: lambent functions   lambent functions --urls")
+def functions(
+    urls: Annotated[bool, typer.Option("--urls", help="Show the function URLs instead.")] = False,
+    endpoint: Endpoint = None,
+) -> None:
+    """Lists the functions, or their URLs."""
     with told():
         aws = Lambda(endpoint)
         with aws.errors():
             pages = list(aws.client.get_paginator("list_functions").paginate())
+            if urls:
+                _show_urls(aws, [row["FunctionName"] for page in pages for row in page["Functions"]])
+                return
     rows = [
         (
             row["FunctionName"],
@@ -219,6 +225,19 @@ def functions(endpoint: Endpoint = None) -> None:
         show(("name", "runtime", "handler", "memory", "timeout", "code", "changed"), rows)
     else:
         say("No functions yet. Make one: lambent deploy DIR")
+
+
+def _show_urls(aws: Lambda, names: Sequence[str]) -> None:
+    rows = []
+    for name in names:
+        answer = aws.client.list_function_url_configs(FunctionName=name)
+        for row in answer["FunctionUrlConfigs"]:
+            alias = row["FunctionArn"].partition(f":function:{name}")[2].lstrip(":")
+            rows.append((f"{name}:{alias}" if alias else name, row["InvokeMode"], row["FunctionUrl"]))
+    if rows:
+        show(("function", "mode", "url"), sorted(rows))
+    else:
+        say("No function URLs yet. Make one: lambent deploy DIR --url")
 
 
 @app.command(epilog="Example: lambent delete hello")

@@ -2,6 +2,7 @@
 DeleteFunctionUrlConfig, ListFunctionUrlConfigs. Who answers at a URL is `gateway.urls`.
 """
 
+import re
 import secrets
 import string
 import time
@@ -14,11 +15,18 @@ from lambent.gateway.handlers.render import present
 from lambent.gateway.services import Call, Services
 from lambent.gateway.url_names import address_of
 from lambent.kernel.arn import LATEST
-from lambent.kernel.errors import ResourceConflictException, ResourceNotFoundException
+from lambent.kernel.errors import (
+    InvalidParameterValueException,
+    ResourceConflictException,
+    ResourceNotFoundException,
+)
 from lambent.kernel.models import Cors, Function, FunctionUrl
 
 _LETTERS = string.ascii_lowercase + string.digits
 _ID = 32
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_METHODS = ("GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*")
+_HEADER = re.compile(r"\*|[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CORS = {
     "AllowCredentials": "allow_credentials",
     "AllowHeaders": "allow_headers",
@@ -134,7 +142,27 @@ def _cors(given: Mapping[str, Any] | None) -> Cors | None:
         for name, field in _CORS.items()
         if name in given
     }
+    _check(values)
     return Cors(**values)
+
+
+def _check(cors: Mapping[str, Any]) -> None:
+    """What could never match a request is refused, not kept. Raises InvalidParameterValueException."""
+    for origin in cors.get("allow_origins") or ():
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InvalidParameterValueException(
+                f"Invalid AllowOrigins entry: {origin}. An origin is scheme://host or scheme://host:port, "
+                "without a path and without wildcards, or * alone for all."
+            )
+    for method in cors.get("allow_methods") or ():
+        if method not in _METHODS:
+            raise InvalidParameterValueException(
+                f"Invalid AllowMethods entry: {method}. Valid: {', '.join(_METHODS)}."
+            )
+    for member in ("allow_headers", "expose_headers"):
+        for name in cors.get(member) or ():
+            if not _HEADER.fullmatch(name):
+                raise InvalidParameterValueException(f"Invalid header name in Cors: {name!r}.")
 
 
 def _arn(services: Services, function: Function, qualifier: str) -> str:
