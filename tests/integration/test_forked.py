@@ -324,6 +324,19 @@ async def until_gone(world: World, *pids: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_what_is_expected_is_parked_before_the_first_start(
+    command: RuntimeCommand, tmp_path: Path
+) -> None:
+    async with forking(command, tmp_path) as world:
+        world.driver.expect(world.spec("print('[0]')", env={"PYTHONOPTIMIZE": "1"}))
+        assert not world.driver._parking._lines, "this one cannot be forked"
+        world.driver.expect(world.spec("print('[1]')"))
+        async with asyncio.timeout(20):
+            while not world.driver.parked:
+                await asyncio.sleep(0.01)
+        assert await world.says("print('[1]')", start="parked") == [1]
+
+
 async def test_a_slot_that_dies_is_freed_and_another_one_made(world: World) -> None:
     await world.parked(2)
     slot = world.slots()[0]

@@ -141,10 +141,17 @@ class Host:
                 return
 
     async def prepare(self, target: FunctionVersion) -> None:
-        task, opt = await self._fetch(target)
-        task.release()
-        if opt is not None:
-            opt.release()
+        task, opt = code = await self._fetch(target)
+        try:
+            self._driver.expect(self._spec("expected", target, self._command(target), code)[0])
+        except LambdaError as failure:  # which the first invocation will have, with its reason
+            _log.debug(
+                "A function's environments cannot be made ready.", function=target.name, why=failure.message
+            )
+        finally:
+            task.release()
+            if opt is not None:
+                opt.release()
 
     async def stop_function(
         self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
@@ -385,45 +392,58 @@ class Host:
             made.append(Share(shared.folder, each.path, shared.read_only))
         return made
 
+    def _spec(
+        self,
+        environment_id: str,
+        target: FunctionVersion,
+        command: RuntimeCommand,
+        code: tuple[Tree, Tree | None],
+        *,
+        stream: str = "",
+        provisioned: bool = False,
+    ) -> tuple[EnvironmentSpec, Sequence[str]]:
+        """What to start for this code and these layers; the names of the external extensions in it."""
+        task, opt = code
+        opt_dir = opt.path if opt is not None else None
+        wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
+        command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
+        external = extension_start.external(opt_dir)
+        if external:
+            argv, prefixes = extension_start.command(command, external)
+            command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
+        made = EnvironmentSpec(
+            id=environment_id,
+            argv=command.argv,
+            env=variables.build(
+                target,
+                runtime=command.env,
+                region=self._config.region,
+                log_stream=stream,
+                credentials=self._config.credentials,
+                endpoints=self._config.endpoints,
+                provisioned=provisioned,
+            ),
+            task_dir=task.path,
+            runtime_dir=command.runtime_dir,
+            opt_dir=opt_dir,
+            prefixes=command.prefixes,
+            memory_mb=target.memory_size,
+            ephemeral_mb=target.ephemeral_storage,
+            fork_env=command.fork_env,
+            shares=self._shares(target),
+        )
+        return made, external
+
     async def _launch(
         self, environment: Environment, pool: Pool, command: RuntimeCommand, stream: str
     ) -> Sandbox:
         target = pool.target
-        task, opt = await self._fetch(target)
+        task, opt = code = await self._fetch(target)
         try:
-            command = entrypoint.resolve(
-                command,
-                task.path,
-                opt.path if opt is not None else None,
-                wrapper=(target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER"),
+            spec, environment.external = self._spec(
+                environment.id, target, command, code, stream=stream, provisioned=pool.bucket != ON_DEMAND
             )
-            environment.external = extension_start.external(opt.path if opt is not None else None)
-            if environment.external:
-                argv, prefixes = extension_start.command(command, environment.external)
-                command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
-            sandbox = await self._sandbox(
-                EnvironmentSpec(
-                    id=environment.id,
-                    argv=command.argv,
-                    env=variables.build(
-                        target,
-                        runtime=command.env,
-                        region=self._config.region,
-                        log_stream=stream,
-                        credentials=self._config.credentials,
-                        endpoints=self._config.endpoints,
-                        provisioned=pool.bucket != ON_DEMAND,
-                    ),
-                    task_dir=task.path,
-                    runtime_dir=command.runtime_dir,
-                    opt_dir=opt.path if opt is not None else None,
-                    prefixes=command.prefixes,
-                    memory_mb=target.memory_size,
-                    ephemeral_mb=target.ephemeral_storage,
-                    fork_env=command.fork_env,
-                    shares=self._shares(target),
-                )
-            )
+            sandbox = await self._sandbox(spec)
         except BaseException:
             task.release()
             if opt is not None:

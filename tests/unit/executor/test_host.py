@@ -31,6 +31,7 @@ class PlayedDriver:
     def __init__(self) -> None:
         self.started: asyncio.Queue[FakeSandbox] = asyncio.Queue()
         self.sandboxes: list[FakeSandbox] = []
+        self.expected: list[EnvironmentSpec] = []
         self.failure: Exception | None = None
         self.places = 100
         self.closed = False
@@ -46,6 +47,9 @@ class PlayedDriver:
         self.sandboxes.append(sandbox)
         self.started.put_nowait(sandbox)
         return sandbox
+
+    def expect(self, spec: EnvironmentSpec) -> None:
+        self.expected.append(spec)
 
     async def close(self) -> None:
         self.closed = True
@@ -137,6 +141,14 @@ async def made(tmp_path: Path) -> AsyncIterator[Callable[..., "asyncio.Future[St
 
 
 Make = Callable[..., "asyncio.Future[Stage]"]
+
+
+async def test_what_is_made_ready_is_what_will_be_started(made: Make) -> None:
+    stage = await made()
+    await stage.host.prepare(stage.target)
+    (expected,) = stage.driver.expected
+    assert (expected.argv, expected.env["_HANDLER"]) == (("python",), stage.target.handler)
+    assert not stage.driver.sandboxes, "nothing is started for it"
 
 
 async def test_a_cancelled_execution_costs_its_environment_and_frees_its_slot(made: Make) -> None:

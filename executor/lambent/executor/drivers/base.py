@@ -114,6 +114,9 @@ class Driver(Protocol):
         On any failure everything is freed and a ServiceException says why: NoRoom if it may be tried again
         when another environment has gone."""
 
+    def expect(self, spec: EnvironmentSpec) -> None:
+        """Such an environment will be asked for soon: what helps may be made ready."""
+
     async def close(self) -> None:
         """Kills every environment and undoes what was changed on the host."""
 

@@ -161,6 +161,9 @@ class PlainDriver:
             start_new_session=True,
         )
 
+    def expect(self, spec: EnvironmentSpec) -> None:
+        """Nothing is made ahead of need."""
+
     async def close(self) -> None:
         await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes)))
         await self._tasks.drain(_DRAIN_SECONDS)

@@ -174,6 +174,9 @@ class SandboxDriver:
             await sandbox.dispose()
         return None if end.code == 0 else f"{program} ended with {end}"
 
+    def expect(self, spec: EnvironmentSpec) -> None:
+        self._parking.expect(spec)
+
     async def close(self) -> None:
         self._open = False
         await self._parking.close()

@@ -111,10 +111,19 @@ class Parking:
         """The environment, forked; None if it has to be started plainly. Raises NoRoom."""
         self._starting += 1
         try:
-            may = spec.fork_env is not None and not spec.shares and self._most
-            return await self._fork(spec) if may else None
+            return await self._fork(spec) if self._may_fork(spec) else None
         finally:
             self._starting -= 1
+
+    def expect(self, spec: EnvironmentSpec) -> None:
+        """Makes slots as if one had been asked for: the first start after a deploy finds them."""
+        if self._may_fork(spec) and forkable.obstacle(spec) is None:
+            line = self._line(spec)
+            line.demand.arrived(time.monotonic())
+            line.changed.set()
+
+    def _may_fork(self, spec: EnvironmentSpec) -> bool:
+        return spec.fork_env is not None and not spec.shares and self._most > 0
 
     async def _fork(self, spec: EnvironmentSpec) -> RunningSandbox | None:
         obstacle = forkable.obstacle(spec)
