@@ -10,11 +10,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from isolation_network import LINK_LOCAL, METADATA, OUTSIDE, Beside, Service, machine_beside
-from isolation_world import Attempts, Outcomes, inside, need_root, on_host, processes_of
+from isolation_runtimes import Make, in_a_static_binary, in_node, node_installed, static_binary
+from isolation_world import CODE, Attempts, Outcomes, inside, need_root, on_host, processes_of
 from running import Functions, Server, request, zipped
 from support import free_port, require
 
@@ -61,13 +63,15 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     need_root()
+    data = tmp_path_factory.mktemp("isolation") / "data"
+    data.mkdir()
+    node_installed(request, data)
     service, talk = Service(), socket.create_server(("127.0.0.1", 0))
     port = talk.getsockname()[1]
     named = f"http://localhost:{port}"
     with machine_beside() as beside, talk:
-        data = tmp_path_factory.mktemp("isolation") / "data"
         server = Server(data, "--no-s3", environment={"LAMBENT_REACHABLE": named}).start()
         try:
             functions = Functions(server)
@@ -224,6 +228,20 @@ def test_no_packet_of_a_function_arrived_at_the_host(world: World, allowed: Outc
 def test_the_world_outside_is_reached(tried: Outcomes) -> None:
     """The control of all: the network inside works, and so does the code."""
     assert tried["outside"] == ["done", "here"]
+
+
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+def test_other_runtimes_reach_no_more(
+    world: World, allowed: Outcomes, attempts: Attempts, tmp_path: Path, make: Make
+) -> None:
+    name = make(world.functions, CODE, static_binary(tmp_path) if make is in_a_static_binary else b"")
+    outside = {"do": "connect", "host": OUTSIDE[0], "port": world.beside.port}
+    answer = world.functions.invoke(name, {**_from_inside(attempts), "outside": outside})
+    assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
+    tried: dict[str, Any] = answer.result
+    assert tried.pop("outside") == ["done", "here"]
+    assert set(tried) == set(allowed)
+    assert {what: outcome for what, outcome in tried.items() if outcome[0] != "refused"} == {}
 
 
 def test_an_environment_has_no_address_of_ipv6_but_its_loopback(world: World) -> None:

@@ -1,90 +1,72 @@
 """The attempts of `test_isolation` in environments of other runtimes: what an environment holds back must not
-hang on Python. Each function runs the very same attempts, by the Python that /usr shows to every environment,
-as a child of its own runtime process."""
+hang on Python. See `isolation_runtimes` for how they run there."""
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from installed_runtimes import fetched
 from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
+from isolation_runtimes import Make, in_a_static_binary, in_node, node_installed, static_binary
 from isolation_targets import ENVIRONMENT, World, targets
 from isolation_world import CODE, Outcomes, need_root, on_host
-from running import Server, zipped
-from support import require
+from running import Server
 
-PYTHON = Path("/usr/bin/python3")
 SKIPPED_WHERE_ROOT_MAY_NOT = "open /dev/"
-NODE = """
-import { spawnSync } from 'node:child_process';
-export const handler = async (event) => {
-  const options = { input: JSON.stringify(event), maxBuffer: 1 << 26 };
-  return JSON.parse(spawnSync('/usr/bin/python3', ['/var/task/app.py'], options).stdout);
-};
+TAKING = """
+import json, os, resource, signal, sys
+asked, taken = json.load(sys.stdin), {}
+if "processes" in asked:
+    children = []
+    try:
+        while len(children) < asked["processes"]:
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            children.append(child)
+    except OSError:
+        pass
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    taken["processes"] = len(children)
+if "descriptors" in asked:
+    kept = []
+    try:
+        while len(kept) < asked["descriptors"]:
+            kept.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    for each in kept:
+        os.close(each)
+    taken["descriptors"] = len(kept)
+if "tmp_mb" in asked:
+    written = 0
+    try:
+        with open("/tmp/big", "wb", 0) as file:
+            while written < asked["tmp_mb"]:
+                file.write(b"x" * (1 << 20))
+                written += 1
+    except OSError:
+        pass
+    taken["tmp_mb"] = written
+if "memory_mb" in asked:
+    taken["memory_mb"] = len(b"x" * (asked["memory_mb"] << 20)) >> 20
+print(json.dumps(taken))
 """
-GO = """package main
-
-import (
-\t"bytes"
-\t"io"
-\t"net/http"
-\t"os"
-\t"os/exec"
-)
-
-func main() {
-\tapi := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
-\tfor {
-\t\tevent, err := http.Get(api + "next")
-\t\tif err != nil {
-\t\t\tpanic(err)
-\t\t}
-\t\tbody, _ := io.ReadAll(event.Body)
-\t\tcommand := exec.Command("/usr/bin/python3", "/var/task/app.py")
-\t\tcommand.Stdin = bytes.NewReader(body)
-\t\tsaid, err := command.Output()
-\t\twhere := event.Header.Get("Lambda-Runtime-Aws-Request-Id") + "/response"
-\t\tif err != nil {
-\t\t\tsaid = []byte(`{"failed": true}`)
-\t\t}
-\t\tanswer, err := http.Post(api+where, "application/json", bytes.NewReader(said))
-\t\tif err != nil {
-\t\t\tpanic(err)
-\t\t}
-\t\tanswer.Body.Close()
-\t}
-}
-"""
-FOLDERS = ("/var/task", "/var/runtime", "/usr", "/etc", "/tmp")
 
 
 @pytest.fixture(scope="module")
-def static_binary(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    go = shutil.which("go")
-    require("go", go, "no Go compiler on PATH: https://go.dev/dl or apt-get install golang-go")
-    folder = tmp_path_factory.mktemp("attempts")
-    (folder / "main.go").write_text(GO)
-    (folder / "go.mod").write_text("module attempts\n\ngo 1.21\n")
-    command = [str(go), "build", "-o", "bootstrap", "."]
-    subprocess.run(command, cwd=folder, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
-    return (folder / "bootstrap").read_bytes()
+def binary(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return static_binary(tmp_path_factory.mktemp("attempts"))
 
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     need_root()
-    require("/usr/bin/python3", PYTHON.exists(), "the attempts run by it inside: apt-get install python3")
-    cache = request.config.cache
-    assert cache is not None
-    folder = fetched(cache.mkdir("runtimes"), "nodejs22.x")
     data = tmp_path_factory.mktemp("isolation-runtimes") / "data"
     data.mkdir()
-    (data / "runtimes").symlink_to(folder / "runtimes")
+    node_installed(request, data)
     server = Server(data, "--no-s3", environment=ENVIRONMENT).start()
     try:
         with targets(server) as made:
@@ -99,26 +81,10 @@ def allowed(world: World) -> Outcomes:
     return on_host(json.loads(text))
 
 
-def in_node(world: World, static_binary: bytes) -> str:
-    files: dict[str, str | bytes] = {**CODE, "index.mjs": NODE}
-    return world.functions.create(
-        files, Runtime="nodejs22.x", Handler="index.handler", MemorySize=512, Timeout=110
-    )
-
-
-def in_a_static_binary(world: World, static_binary: bytes) -> str:
-    archive = zipped({**CODE, "bootstrap": static_binary}, 0o755)
-    return world.functions.create_from(
-        {"ZipFile": archive}, Runtime="provided.al2023", Handler="x", MemorySize=512, Timeout=110
-    )
-
-
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("make", [in_node, in_a_static_binary])
-def test_what_the_host_has_is_out_of_reach(
-    world: World, allowed: Outcomes, static_binary: bytes, make: Callable[[World, bytes], str]
-) -> None:
-    answer = world.functions.invoke(make(world, static_binary), world.attempts)
+def test_what_the_host_has_is_out_of_reach(world: World, allowed: Outcomes, binary: bytes, make: Make) -> None:
+    answer = world.functions.invoke(make(world.functions, CODE, binary), world.attempts)
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
     tried: dict[str, Any] = answer.result
     assert set(tried) == set(world.attempts)
@@ -134,9 +100,7 @@ def test_what_the_host_has_is_out_of_reach(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("make", [in_node, in_a_static_binary])
-def test_it_is_sbx_user_without_any_power(
-    world: World, static_binary: bytes, make: Callable[[World, bytes], str]
-) -> None:
+def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Make) -> None:
     attempts = {
         "x": {"do": "facts"},
         **{
@@ -144,7 +108,7 @@ def test_it_is_sbx_user_without_any_power(
         },
         "/tmp": {"do": "write_folder", "path": "/tmp"},
     }
-    tried = world.functions.invoke(make(world, static_binary), attempts).result
+    tried = world.functions.invoke(make(world.functions, CODE, binary), attempts).result
     there = tried.pop("x")[1]
     assert there["ids"] == [993] * 3 + [990] * 3
     none = {"CapBnd": "0" * 16, "CapEff": "0" * 16, "CapPrm": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
@@ -155,11 +119,9 @@ def test_it_is_sbx_user_without_any_power(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("make", [in_node, in_a_static_binary])
-def test_no_system_call_gives_it_power(
-    world: World, static_binary: bytes, make: Callable[[World, bytes], str]
-) -> None:
+def test_no_system_call_gives_it_power(world: World, binary: bytes, make: Make) -> None:
     here = on_host(ATTEMPTS)
-    answer = world.functions.invoke(make(world, static_binary), ATTEMPTS)
+    answer = world.functions.invoke(make(world.functions, CODE, binary), ATTEMPTS)
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
     there: dict[str, Any] = answer.result
     # What this machine has not, or not even root may do, shows nothing.
@@ -178,3 +140,23 @@ def test_memory_outside_of_the_heap_is_counted_too(world: World) -> None:
     )
     name = world.functions.create({"index.mjs": code}, Runtime="nodejs22.x", Handler="index.handler")
     assert world.functions.invoke(name).result["errorType"] == "Runtime.OutOfMemory"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+def test_what_it_takes_ends_at_its_limits(world: World, binary: bytes, make: Make) -> None:
+    """The controls: less of each, and as much memory and disk where they are given."""
+    code = {"app.py": TAKING}
+    name = make(world.functions, code, binary, MemorySize=1024)
+    few = {"processes": 400, "descriptors": 400, "tmp_mb": 300}
+    assert world.functions.invoke(name, few).result == few
+    taken = world.functions.invoke(name, {"processes": 1300, "descriptors": 2000, "tmp_mb": 700}).result
+    assert 400 < taken["processes"] <= 1024 and 400 < taken["descriptors"] < 1024, taken
+    assert 400 < taken["tmp_mb"] < 513, taken
+    roomy = make(world.functions, code, binary, MemorySize=2048, EphemeralStorage={"Size": 1024})
+    much = {"memory_mb": 1000, "tmp_mb": 700}
+    assert world.functions.invoke(roomy, much).result == much
+    small = make(world.functions, code, binary, MemorySize=256)
+    answer = world.functions.invoke(small, {"memory_mb": 1000})
+    # The kernel kills the larger process, the child, and its parent may say what it likes.
+    assert answer.error is not None or answer.result == {"failed": True}, answer.payload
