@@ -14,6 +14,7 @@ from pathlib import Path
 from running import Server
 from support import require
 
+from lambent.executor.runtimes.family import Options
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import ServiceException
 
@@ -31,7 +32,7 @@ def fetched(cache: Path, *runtimes: str, build: bool = False) -> Path:
             if problem is None:
                 continue
             try:
-                asyncio.run(registry.install(runtime, build=build))
+                asyncio.run(registry.install(runtime, Options(build=build)))
             except ServiceException as failure:
                 require(runtime, False, failure.message)
     return folder

@@ -289,6 +289,49 @@ def test_es_modules_find_modules_of_layers(node: Functions, runtime: str) -> Non
     assert "Cannot find package 'left-out' imported from /var/task/index.mjs" in failed["errorMessage"]
 
 
+@every_runtime
+@pytest.mark.parametrize(
+    ("file", "taken"),
+    [
+        ("index.mjs", "import { LambdaClient, InvokeCommand } from '@aws-sdk/client-lambda'; export"),
+        ("index.cjs", "const { LambdaClient, InvokeCommand } = require('@aws-sdk/client-lambda'); exports"),
+    ],
+)
+def test_aws_sdk_is_there_and_reaches_the_server(node: Functions, runtime: str, file: str, taken: str) -> None:
+    """As in AWS's runtimes; by ES modules and by require()."""
+    other = made(node, runtime, {"index.mjs": "export const handler = async (event) => event.word"})
+    handler = "export const handler" if file == "index.mjs" else "exports.handler"
+    code = f"""
+    {taken.rpartition(" ")[0]}
+    {handler} = async () => {{
+      const Payload = JSON.stringify({{ word: 'sdk' }});
+      const asked = new InvokeCommand({{ FunctionName: '{other}', Payload }});
+      const answer = await new LambdaClient().send(asked);
+      return JSON.parse(Buffer.from(answer.Payload).toString());
+    }};
+    """
+    name = made(node, runtime, {file: code}, MemorySize=512)
+    answer = node.invoke(name)
+    assert (answer.error, answer.result) == (None, "sdk"), answer.payload
+
+
+@every_runtime
+def test_the_sdk_of_a_layer_or_of_the_code_comes_before_the_runtimes(node: Functions, runtime: str) -> None:
+    own = {"@aws-sdk/client-sts/index.js": "exports.whose = 'layer'"}
+    content: dict[str, str | bytes] = {f"nodejs/node_modules/{path}": code for path, code in own.items()}
+    layer = node.aws.publish_layer_version(LayerName="own-sdk", Content={"ZipFile": zipped(content)})
+    layers = [layer["LayerVersionArn"]]
+    code = "const { whose } = require('@aws-sdk/client-sts'); exports.handler = async () => whose;"
+    assert node.invoke(made(node, runtime, {"index.cjs": code}, Layers=layers)).result == "layer"
+    es = "import sts from '@aws-sdk/client-sts'; export const handler = async () => sts.whose;"
+    assert node.invoke(made(node, runtime, {"index.mjs": es}, Layers=layers)).result == "layer"
+    theirs: dict[str, str | bytes] = {
+        "node_modules/@aws-sdk/client-sts/index.js": "exports.whose = 'code'",
+        "index.mjs": es,
+    }
+    assert node.invoke(made(node, runtime, theirs, Layers=layers)).result == "code"
+
+
 STREAMS = """
 export const handler = awslambda.streamifyResponse(async (event, stream) => {
   if (event.http) {

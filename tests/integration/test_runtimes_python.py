@@ -18,6 +18,7 @@ import pytest
 from support import require
 
 from lambent.executor.runtimes import packages
+from lambent.executor.runtimes.family import Options
 from lambent.executor.runtimes.interpreters import Interpreters
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.kernel.errors import ServiceException
@@ -310,7 +311,7 @@ async def test_another_version_is_installed_by_pip_and_runs(
     assert f"lambent runtimes install {name}" in problem
     lines: list[str] = []
     try:
-        info = await runtimes.install(name, on_line=lines.append)
+        info = await runtimes.install(name, Options(on_line=lines.append))
     except ServiceException as failure:
         require("package index", "could not fetch" not in failure.message, failure.message)
         raise

@@ -6,11 +6,13 @@ writes nothing there.
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lambent.cli.client import Failed, err, read_settings, say, show
+from lambent.executor.runtimes import nodejs_client
+from lambent.executor.runtimes.family import Options
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.settings import Settings
@@ -57,11 +59,16 @@ def listing(data_dir: Path | None) -> None:
 
 
 def _sdk(packages: Mapping[str, str]) -> str | None:
-    return f"boto3 {packages['boto3']}" if "boto3" in packages else None
+    if "boto3" in packages:
+        return f"boto3 {packages['boto3']}"
+    clients = sum(name.startswith("@aws-sdk/") for name in packages)
+    return f"{clients} packages of @aws-sdk" if clients else None
 
 
-def install(name: str, data_dir: Path | None, *, build: bool) -> None:
+def install(name: str, data_dir: Path | None, *, build: bool, sdk: bool, packages: Sequence[str]) -> None:
     """Fetches what a runtime needs into the data folder."""
+    wanted = (*(nodejs_client.SDK if sdk and name.startswith("nodejs") else ()), *packages)
+    options = Options(build=build, packages=wanted)
     settings = _settings(data_dir)
     folder = settings.data_dir
     with _failures(folder), err.status(f"Installing {name}'s packages..."):
@@ -71,7 +78,7 @@ def install(name: str, data_dir: Path | None, *, build: bool) -> None:
                 f"{os.geteuid()}: its server could not read what is installed. Become that user, or name "
                 "another folder with --data-dir."
             )
-        info = asyncio.run(Runtimes(folder, settings.runtime_match).install(name, build=build))
+        info = asyncio.run(Runtimes(folder, settings.runtime_match).install(name, options))
     say(f"{name} is ready in {folder}: {info.version} with {info.client}.", style="green")
     if info.warning:
         say(info.warning)

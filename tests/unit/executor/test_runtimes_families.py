@@ -11,7 +11,7 @@ import pytest
 
 from lambent.executor.runtimes import folders, jdks, nodejs_client, nodes, prefixes, ruby, tool
 from lambent.executor.runtimes.dotnet import DotnetFamily
-from lambent.executor.runtimes.family import Place
+from lambent.executor.runtimes.family import Options, Place
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.java import JavaFamily
 from lambent.executor.runtimes.jdks import Jdk
@@ -134,7 +134,7 @@ async def test_a_client_that_cannot_be_fetched_leaves_nothing(
     monkeypatch.setattr(tool, "run", fails)
     root = tmp_path / "runtimes"
     with pytest.raises(ServiceException, match=r"npm could not fetch aws-lambda-ric@3(.|\n)*npm error network"):
-        await nodejs_client.install(root, "nodejs22.x", there, seconds=9, on_line=None, build=True)
+        await nodejs_client.install(root, "nodejs22.x", there, Options(seconds=9))
     assert list(root.iterdir()) == []
 
 
@@ -216,9 +216,9 @@ async def test_java_without_maven_is_told(java: JavaFamily, monkeypatch: pytest.
     monkeypatch.setattr("lambent.executor.runtimes.java_client.shutil.which", lambda name: None)
     java.scan()
     with pytest.raises(ServiceException, match="apt-get install maven"):
-        await java.install("java17", seconds=9, on_line=None, build=True)
+        await java.install("java17", Options(seconds=9))
     with pytest.raises(ServiceException, match="there is no Java 21"):
-        await java.install("java21", seconds=9, on_line=None, build=True)
+        await java.install("java21", Options(seconds=9))
 
 
 # ---- Ruby and .NET -----------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ async def test_dotnet_says_what_to_do_instead(tmp_path: Path) -> None:
     problem, _ = family.problem("dotnet8")
     assert problem is not None and "provided.al2023" in problem
     with pytest.raises(ServiceException, match="cannot run dotnet8 yet"):
-        await family.install("dotnet8", seconds=1, on_line=None, build=True)
+        await family.install("dotnet8", Options(seconds=1))
 
 
 # ---- all of them -------------------------------------------------------------------------------------------

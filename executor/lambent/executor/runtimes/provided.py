@@ -11,7 +11,7 @@ from pathlib import Path
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
     TASK_ROOT,
-    OnLine,
+    Options,
     Place,
     RuntimeCommand,
     RuntimeInfo,
@@ -64,5 +64,5 @@ class ProvidedFamily:
     def info(self, runtime: str) -> RuntimeInfo:
         return RuntimeInfo(runtime, True, runs_on=runtime, client="the function's own")
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+    async def install(self, runtime: str, options: Options) -> None:
         raise ServiceException(f"There is nothing to install for {runtime}: a function brings its own runtime.")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lambent.executor.runtimes import names, packages, python
-from lambent.executor.runtimes.family import OnLine, Place, RuntimeCommand, RuntimeInfo, install_line, nearest
+from lambent.executor.runtimes.family import Options, Place, RuntimeCommand, RuntimeInfo, install_line, nearest
 from lambent.executor.runtimes.interpreters import Interpreter, Interpreters, Rejected
 from lambent.executor.runtimes.packages import RuntimeFolder
 from lambent.kernel.errors import LambdaError, ServiceException
@@ -114,13 +114,13 @@ class PythonFamily:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
         return self._look().rejected
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
-        """Makes the runtime folder of one Python version by pip; `on_line` gets pip's output."""
+    async def install(self, runtime: str, options: Options) -> None:
+        """Makes the runtime folder of one Python version by pip."""
         wanted = _minor(runtime)
         able = [one for one in self._look().interpreters if one.minor == wanted]
         if not able:
             raise ServiceException(self._advice(runtime, wanted))
-        await packages.install(self._root, able[0], seconds=seconds, on_line=on_line)
+        await packages.install(self._root, able[0], seconds=options.seconds, on_line=options.on_line)
 
     def _look(self) -> _Found:
         if self._found is None:

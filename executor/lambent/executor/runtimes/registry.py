@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lambent.executor.runtimes import names
 from lambent.executor.runtimes.dotnet import DotnetFamily
-from lambent.executor.runtimes.family import Family, Match, OnLine, Place, RuntimeCommand, RuntimeInfo
+from lambent.executor.runtimes.family import Family, Match, Options, Place, RuntimeCommand, RuntimeInfo
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.java import JavaFamily
 from lambent.executor.runtimes.nodejs import NodejsFamily
@@ -85,16 +85,17 @@ class Runtimes:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
         return self._python.rejected()
 
-    async def install(
-        self, runtime: str, *, seconds: float = 900.0, on_line: OnLine | None = None, build: bool = True
-    ) -> RuntimeInfo:
-        """Fetches what a runtime needs, from the network; `on_line` gets the output of pip and its like;
-        without `build` nothing is compiled that can be done without.
-        Raises ServiceException with advice."""
+    async def install(self, runtime: str, options: Options | None = None) -> RuntimeInfo:
+        """Fetches what a runtime needs, from the network. Raises ServiceException with advice."""
+        options = options or Options()
         family = self._by_name.get(runtime)
         if names.refusal(runtime) is not None or family is None:
             raise ServiceException(self.problem(runtime)[0])
+        if options.packages and not runtime.startswith("nodejs"):
+            raise ServiceException(
+                f"Packages are installed for Node.js only: a layer brings them to {runtime}."
+            )
         await asyncio.to_thread(self.scan)
-        await family.install(runtime, seconds=seconds, on_line=on_line, build=build)
+        await family.install(runtime, options)
         await asyncio.to_thread(self.scan)
         return self._by_name[runtime].info(runtime)

@@ -18,7 +18,7 @@ from lambent.executor.runtimes import names, prefixes
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
     TASK_ROOT,
-    OnLine,
+    Options,
     Place,
     RuntimeCommand,
     RuntimeInfo,
@@ -149,7 +149,7 @@ class RubyFamily:
             warning=warning,
         )
 
-    async def install(self, runtime: str, *, seconds: float, on_line: OnLine | None, build: bool) -> None:
+    async def install(self, runtime: str, options: Options) -> None:
         raise ServiceException(
             self.problem(runtime)[0]
             or f"There is nothing to install for {runtime}: Lambent brings the runtime client."
