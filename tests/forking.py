@@ -55,6 +55,7 @@ class World:
             memory_mb=changes.pop("memory_mb", 1769),
             ephemeral_mb=changes.pop("ephemeral_mb", 512),
             fork_env=self.command.fork_env,
+            snapshot=changes.pop("snapshot", None),
         )
 
     async def start(self, code: str | Mapping[str, str], **changes: Any) -> RunningSandbox:

@@ -11,7 +11,7 @@ import pytest
 from playing import TARGET, FakeSandbox, KeptRecords, Runtime
 from running import zipped
 
-from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, Sandbox
+from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, NoSnapshot, Sandbox, Snapshot
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host, HostConfig
 from lambent.executor.meter import Meter
@@ -47,6 +47,12 @@ class PlayedDriver:
         self.sandboxes.append(sandbox)
         self.started.put_nowait(sandbox)
         return sandbox
+
+    async def snapshot(self, sandbox: Sandbox) -> Snapshot:
+        raise NoSnapshot("not played")
+
+    def drop(self, snapshot: Snapshot) -> None:
+        raise AssertionError("there is none")
 
     def expect(self, spec: EnvironmentSpec) -> None:
         self.expected.append(spec)

@@ -40,6 +40,7 @@ class EnvironmentSpec:
     ephemeral_mb: int
     fork_env: Mapping[str, str] | None = None
     shares: Sequence[Share] = ()
+    snapshot: "Snapshot | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,28 @@ class Exit:
     oom: bool = False
 
 
+class Snapshot(Protocol):
+    """An environment after its init, from which others are made. `size`: bytes of memory it takes."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether environments can still be made from it."""
+
+
+class NoSnapshot(Exception):
+    """What an environment is cannot be kept; the text says why, for the function's owner."""
+
+
 class Sandbox(Protocol):
     """One started environment.
 
     `listener` is a listening TCP socket on 127.0.0.1:9001 of the environment's own network (non-blocking);
     `output` the read end of a pipe that carries the runtime's stdout and stderr (non-blocking).
     `exited` completes when the runtime process has ended, whatever ended it. `start` says how it was started:
-    "parked" (made ahead of need), "forked" or "plain".
+    "parked" (made ahead of need), "forked", "plain", or "restored" (from its snapshot).
     """
 
     id: str
@@ -113,6 +129,13 @@ class Driver(Protocol):
         """Starts an environment's runtime process; returns when it is started, not when it is initialised.
         On any failure everything is freed and a ServiceException says why: NoRoom if it may be tried again
         when another environment has gone."""
+
+    async def snapshot(self, sandbox: Sandbox) -> Snapshot:
+        """Of an environment whose runtime waits to be restored, which must be disposed of then. Raises
+        NoSnapshot, ServiceException."""
+
+    def drop(self, snapshot: Snapshot) -> None:
+        """Nothing is made from it any more."""
 
     def expect(self, spec: EnvironmentSpec) -> None:
         """Such an environment will be asked for soon: what helps may be made ready."""

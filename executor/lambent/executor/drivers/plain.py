@@ -14,7 +14,14 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Exit, Sandbox
+from lambent.executor.drivers.base import (
+    DriverConfig,
+    EnvironmentSpec,
+    Exit,
+    NoSnapshot,
+    Sandbox,
+    Snapshot,
+)
 from lambent.executor.drivers.sandbox import usage
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.log import Log
@@ -160,6 +167,12 @@ class PlainDriver:
             stderr=output,
             start_new_session=True,
         )
+
+    async def snapshot(self, sandbox: Sandbox) -> Snapshot:
+        raise NoSnapshot("the setting isolation is none")
+
+    def drop(self, snapshot: Snapshot) -> None:
+        raise AssertionError("there is none")
 
     def expect(self, spec: EnvironmentSpec) -> None:
         """Nothing is made ahead of need."""

@@ -40,6 +40,15 @@ def _wait_for_function() -> None:
     zygote.serve(plain, begin)
 
 
+def _reseed() -> None:
+    """What is restored from one snapshot must not draw the same numbers."""
+    import random
+
+    random.seed()
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
+
+
 def run() -> None:
     """Never returns but by the client's exit."""
     site.setquit()
@@ -52,6 +61,10 @@ def run() -> None:
 
 def begin() -> None:
     """Starts the client for the function that the variables name."""
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        from snapshot_restore_py import register_after_restore
+
+        register_after_restore(_reseed)  # before any of the function's: they run in this order
     if _customized or "PYTHONPATH" in os.environ:
         site.execsitecustomize()
     from awslambdaric.__main__ import main

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox
+from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox, Snapshot
 from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, rootfs, sampler, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.netport import Network
 from lambent.executor.drivers.sandbox.parking import Parking, Refused
 from lambent.executor.drivers.sandbox.running import RunningSandbox
+from lambent.executor.drivers.sandbox.snapshotting import Snapshots, Taken
 from lambent.executor.drivers.sandbox.spawning import (
     ForkingProcess,
     SpawnerProcess,
@@ -68,6 +69,7 @@ class SandboxDriver:
         self._spawner: SpawnerProcess | None = None
         self._spawning = asyncio.Lock()
         self._parking = Parking(self, config.parked_slots)
+        self._snapshots = Snapshots()
         self._lock = -1
         self._open = False
 
@@ -174,15 +176,25 @@ class SandboxDriver:
             await sandbox.dispose()
         return None if end.code == 0 else f"{program} ended with {end}"
 
+    async def snapshot(self, sandbox: Sandbox) -> Snapshot:
+        assert isinstance(sandbox, RunningSandbox)
+        return await self._snapshots.take(sandbox)
+
+    def drop(self, snapshot: Snapshot) -> None:
+        assert isinstance(snapshot, Taken)
+        self._snapshots.drop(snapshot)
+
     def expect(self, spec: EnvironmentSpec) -> None:
         self._parking.expect(spec)
 
     async def close(self) -> None:
         self._open = False
-        await self._parking.close()
+        await self._parking.stop()
+        await self._snapshots.close()
         for sandbox in list(self._sandboxes.values()):
             sandbox.kill()
         await asyncio.gather(*(sandbox.dispose() for sandbox in list(self._sandboxes.values())))
+        await self._parking.close()
         await self._shut()
 
     async def _shut(self) -> None:
@@ -389,9 +401,11 @@ class SandboxDriver:
             except OSError as error:  # a parent group has less than one core
                 raise Refused(f"control groups: {error}") from error
 
-    async def assign(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None:
-        """Makes a slot the function's environment. On any failure it is freed. Raises Refused,
-        ServiceException."""
+    async def assign(
+        self, spec: EnvironmentSpec, sandbox: RunningSandbox, restored: Taken | None = None
+    ) -> None:
+        """Makes a slot the function's environment, or what `restored` was taken of. On any failure it is freed.
+        Raises Refused, ServiceException."""
         assert self._spawner is not None and sandbox.channel is not None
         channel = sandbox.channel
         sandbox.id, sandbox.memory_limit = spec.id, spec.memory_mb * _MB
@@ -399,6 +413,7 @@ class SandboxDriver:
         if spec.opt_dir is not None:
             trees["/opt"] = str(spec.opt_dir)
         message: dict[str, Any] = {"function": {"env": dict(spec.env), "rlimits": self._rlimits(spec)}}
+        message["restore"] = restored is not None
         opened: list[int] = []
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -412,7 +427,11 @@ class SandboxDriver:
                 wire.send(channel, message, opened)
                 while opened:
                     os.close(opened.pop())
+                if restored is not None:
+                    wire.send(channel, {"memory": restored.size}, [restored.memory])
                 await self._see_off(spec, sandbox, channel)
+                if restored is not None:
+                    await self._snapshots.restore(restored, sandbox)
         except BaseException as error:
             for tree in opened:
                 os.close(tree)
@@ -445,6 +464,10 @@ class SandboxDriver:
     def holds(self, zygote: ZygoteProcess) -> bool:
         """Whether an environment lives that was forked by it."""
         return any(sandbox.spawner is zygote for sandbox in self._sandboxes.values())
+
+    def needs(self, zygote: ZygoteProcess) -> bool:
+        """Whether there are snapshots that only its slots can be made of."""
+        return zygote in self._snapshots.zygotes
 
     @property
     def parked(self) -> int:

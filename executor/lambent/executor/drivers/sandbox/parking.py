@@ -19,6 +19,7 @@ from lambent.executor.drivers.base import EnvironmentSpec, NoRoom
 from lambent.executor.drivers.sandbox import forkable
 from lambent.executor.drivers.sandbox.demand import Demand
 from lambent.executor.drivers.sandbox.running import RunningSandbox
+from lambent.executor.drivers.sandbox.snapshotting import Taken
 from lambent.executor.drivers.sandbox.spawning import ZygoteProcess
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
@@ -49,11 +50,15 @@ class Maker(Protocol):
 
     async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox: ...
 
-    async def assign(self, spec: EnvironmentSpec, sandbox: RunningSandbox) -> None: ...
+    async def assign(
+        self, spec: EnvironmentSpec, sandbox: RunningSandbox, restored: Taken | None = None
+    ) -> None: ...
 
     def etc_files(self) -> dict[str, str]: ...
 
     def holds(self, zygote: ZygoteProcess) -> bool: ...
+
+    def needs(self, zygote: ZygoteProcess) -> bool: ...
 
     @property
     def spare_uids(self) -> int: ...
@@ -145,7 +150,9 @@ class Parking:
                 kind = "forked"
                 async with self._forks:
                     sandbox = await self._maker.make_slot(_slot(spec, spec.ephemeral_mb), line.zygote)
-            await self._maker.assign(spec, sandbox)
+            restored = self._snapshot(spec, sandbox)
+            kind = "restored" if restored is not None else kind
+            await self._maker.assign(spec, sandbox, restored)
         except NoRoom:
             raise
         except (Refused, LambdaError, OSError) as failure:
@@ -153,6 +160,13 @@ class Parking:
             return None
         sandbox.start = kind
         return sandbox
+
+    @staticmethod
+    def _snapshot(spec: EnvironmentSpec, slot: RunningSandbox) -> Taken | None:
+        """The function's, if it fits the slot."""
+        taken = spec.snapshot
+        fits = isinstance(taken, Taken) and taken.alive and taken.zygote is slot.spawner
+        return taken if isinstance(taken, Taken) and fits else None
 
     def _line(self, spec: EnvironmentSpec) -> _Line:
         preload = forkable.preload(spec.task_dir, spec.env.get("_HANDLER", ""))
@@ -232,19 +246,17 @@ class Parking:
     async def _let_go(self, line: _Line, wanted: int, now: float) -> None:
         """Of what is too much or too old."""
         zygote = line.zygote
+        old = line.demand.silent(now) or now - line.made >= _ZYGOTE_SECONDS
         if zygote is not None and (
-            line.demand.silent(now)
-            or not zygote.alive
-            or now - line.made >= _ZYGOTE_SECONDS
-            or line.etc != self._maker.etc_files()
+            (old and not self._maker.needs(zygote)) or not zygote.alive or line.etc != self._maker.etc_files()
         ):
             self._old.add(zygote)
             line.zygote, wanted = None, 0
         while len(line.parked) > wanted:
             await line.parked.pop().dispose()
-        for old in [old for old in self._old if not self._maker.holds(old)]:
-            self._old.discard(old)
-            await old.close()
+        for unused in [each for each in self._old if not self._maker.holds(each)]:
+            self._old.discard(unused)
+            await unused.close()
 
     async def _make_one(self, line: _Line) -> None:
         try:
@@ -272,15 +284,19 @@ class Parking:
             if not self._closed:
                 self._tasks.once("dispose of a slot", sandbox.dispose())
 
-    async def close(self) -> None:
-        """Ends the making; slots are the driver's to free, as any environment."""
+    async def stop(self) -> None:
+        """Ends the making, and frees the slots."""
         self._closed = True
         await self._tasks.drain(30.0)
-        lines, self._lines = list(self._lines.values()), {}
-        for line in lines:
+        for line in self._lines.values():
             slots = list(line.parked)
             line.parked.clear()
             await asyncio.gather(*(slot.dispose() for slot in slots))
+
+    async def close(self) -> None:
+        """After `stop`, when no environment lives that was forked."""
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
             if line.zygote is not None:
                 self._old.add(line.zygote)
         for zygote in self._old:

@@ -72,6 +72,10 @@ class RunningSandbox:
     def adopted(self) -> bool:
         return self._init >= 0
 
+    def pidfd(self) -> int:
+        """Of the runtime process; the sandbox's to close."""
+        return self._runtime
+
     def hang_up(self) -> None:
         channel, self.channel = self.channel, None
         if channel is not None:

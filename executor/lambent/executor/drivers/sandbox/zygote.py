@@ -17,12 +17,13 @@ import codecs
 import gc
 import os
 import random
+import signal
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from lambent.executor.drivers.sandbox import appearance, contain, packing, rehearsal, rootfs, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
@@ -81,13 +82,17 @@ class Zygote(Forker):
             steps.at("waiting for a function")
             self._get_ready()
             wire.send(channel, {"step": "parked"})
-            function, trees = _wait_for_function(channel)
+            function, trees, memory = _wait_for_function(channel)
             steps.at("file system")
             for place, tree in trees.items():
                 sys_.move_tree(tree, place)
             os.chdir("/var/task")
             contain.drop(steps, {**request, **function}, self._filter)
             steps.at("descriptors")
+            if memory >= 0:
+                os.dup2(memory, 3)
+                sys_.close_from(4)
+                _wait_to_be_replaced()
             sys_.close_from(3)
         except BaseException as error:
             contain.give_up(steps, error, channel)
@@ -137,11 +142,13 @@ class Zygote(Forker):
         ssl.RAND_add(os.urandom(32), 32.0)
 
 
-def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str, int]]:
-    """The function, from the driver, and its code, from the driver or the spawner. Ends with the driver."""
+def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str, int], int]:
+    """The function, from the driver, and its code, from the driver or the spawner; the memory of the snapshot
+    that it is to be restored from, else -1. Ends with the driver."""
     function: dict[str, Any] | None = None
     trees: dict[str, int] | None = None
-    while function is None or trees is None:
+    restore, memory = False, -1
+    while function is None or trees is None or (restore and memory < 0):
         received = wire.receive(channel)
         if received is None:
             os._exit(126)
@@ -150,9 +157,18 @@ def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str
             wire.send(channel, message)
             os._exit(126)
         function = message.get("function", function)
+        restore = message.get("restore", restore)
+        if "memory" in message:
+            memory = descriptors[0]
         if "trees" in message:
             trees = dict(zip(message["trees"], descriptors))  # noqa: B905  # strict= is newer syntax
-    return function, trees
+    return function, trees, memory
+
+
+def _wait_to_be_replaced() -> NoReturn:
+    """A snapshot takes this process's place: its memory, its registers, its descriptors."""
+    while True:
+        signal.pause()
 
 
 def serve(client: set[str], begin: Callable[[], None]) -> None:
