@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from driver_support import read_line
 from forking import World, forking
+from support import require
 
 from lambent.executor.drivers.base import NoSnapshot, Snapshot
 from lambent.executor.drivers.sandbox import ptrace
@@ -21,7 +22,11 @@ from lambent.executor.runtimes.registry import Runtimes
 
 OWN = f"python3.{sys.version_info.minor}"
 SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
-pytestmark = pytest.mark.skipif(not ptrace.available(), reason="snapshots are built for x86_64")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processor() -> None:
+    require("x86_64", ptrace.available(), "snapshots are built for x86_64 only")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from lambent.cli.wiring_events import EventParts, make_event_parts, target_probl
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
-from lambent.executor.host import Host, HostConfig
+from lambent.executor.host import Host
+from lambent.executor.launching import HostConfig
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.code_check import CodeInspector
 from lambent.executor.runtimes.registry import Runtimes

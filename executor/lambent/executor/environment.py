@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from lambent.executor import limits, responses
+from lambent.executor.answering import Answering
 from lambent.executor.attached import Attached
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.environment_states import EnvironmentState, InitFailed, Owner, TooMany
@@ -17,7 +18,7 @@ from lambent.executor.execution import Execution
 from lambent.executor.function_log import FunctionLog
 from lambent.executor.meter import Meter
 from lambent.executor.output import Output
-from lambent.executor.posting import Posting
+from lambent.executor.restore import NEXT, Restore
 from lambent.executor.runtime_api import (
     ACCEPTED,
     Answer,
@@ -30,7 +31,7 @@ from lambent.executor.runtime_api import (
 )
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
-from lambent.kernel.models import FunctionVersion, Outcome, Response
+from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
 from lambent.kernel.ports import Clock
 from lambent.kernel.tasks import Tasks
 
@@ -42,7 +43,7 @@ _EARLY_SECONDS = 0.002
 _MAX_CONNECTIONS = 64
 
 
-class Environment(Posting):
+class Environment(Answering):
     """One environment. `launch` starts a runtime process for it; called again for a suppressed init."""
 
     def __init__(
@@ -58,6 +59,7 @@ class Environment(Posting):
         meter: Meter,
         tags: Mapping[str, str],
         freeze_after: float,
+        restore: Restore | None = None,
     ) -> None:
         self.id = environment_id
         self.target = target
@@ -75,6 +77,9 @@ class Environment(Posting):
         self._meter = meter
         self._tags = tags
         self._freeze_after = freeze_after
+        self._restore = restore
+        self._restore_ms: float | None = None
+        self.init_failure: InitFailed | None = None
         self._loop = asyncio.get_running_loop()
         self._sandbox: Sandbox | None = None
         self._server: asyncio.Server | None = None
@@ -100,10 +105,15 @@ class Environment(Posting):
     async def start(self) -> None:
         """The init phase. Afterwards the environment is idle, or its init has failed and runs once more inside
         the first invocation. Raises LambdaError when the platform could not start it; it is dead then."""
-        self.log.init_started("init")
+        if self._restore is None:
+            self.log.init_started("init")
         try:
             took = await self._init(self.init_seconds)
         except InitFailed as failure:
+            self.init_failure = failure
+            if self._restore is not None and (error := self._restore.failed(failure)) is not None:
+                await self._restore_failed(failure)
+                raise error from None
             self._log_init_failure(failure, phase="init")
             peak, cpu_us = self._used()
             self._meter.init_failed(
@@ -121,9 +131,30 @@ class Environment(Posting):
             self.state = EnvironmentState.DEAD
             await self._drop_sandbox()
             raise
-        self._init_ms = took * 1000
-        self.log.init_ended(self._init_ms, phase="init")
+        if self._restore is not None and self._restore.restored:
+            self._restore_ms = took * 1000
+            self.log.restore_ended(self._restore_ms)
+        else:
+            self._init_ms = took * 1000
+            self.log.init_ended(self._init_ms, phase="init")
         self._become_idle()
+
+    async def _restore_failed(self, failure: InitFailed) -> None:
+        ms = (self._clock.monotonic() - self._init_begun) * 1000
+        error_type = failure.response.error_type if failure.status == "error" else None
+        self.log.restore_ended(ms, status=failure.status, error_type=error_type)
+        self.state = EnvironmentState.DEAD
+        await self._drop_sandbox()
+
+    def kept(self) -> Sandbox:
+        """That of a template whose init is over: what a snapshot is taken of."""
+        if self._sandbox is None:
+            raise RuntimeError("a template without a sandbox")
+        if self._freezer is not None:
+            self._freezer.cancel()
+            self._freezer = None
+        self._thaw()
+        return self._sandbox
 
     async def _init(self, seconds: float) -> float:
         """Starts the runtime and waits for its first `next`; how long that took, in seconds."""
@@ -135,6 +166,8 @@ class Environment(Posting):
             if self._cut:
                 sandbox.kill()
             begun = self._init_begun = self._clock.monotonic()
+            if self._restore is not None:
+                seconds = self._restore.begun(sandbox, self.log, seconds)
             self._attached = Attached(self, sandbox, log=self.log, clock=self._clock, tasks=self._tasks)
             self._output = Output(sandbox.output, self.log.output)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))
@@ -158,7 +191,8 @@ class Environment(Posting):
     def _connection(self) -> asyncio.Protocol:
         if len(self._connections) >= _MAX_CONNECTIONS:
             return TooMany()
-        connection = RuntimeConnection(self, self._budget)
+        greeting = self._restore.greeting() if self._restore is not None else None
+        connection = RuntimeConnection(self, self._budget, greeting)
         self._connections.add(connection)
         return connection
 
@@ -217,6 +251,7 @@ class Environment(Posting):
             self._thaw()
             self.state = EnvironmentState.BUSY
             execution.init_ms, self._init_ms = self._init_ms, None
+            execution.restore_ms, self._restore_ms = self._restore_ms, None
             self._hand_over(execution, self.target.timeout)
         except Exception as failure:
             self._fail(failure)
@@ -317,78 +352,6 @@ class Environment(Posting):
             execution.fail(limits.platform_error(failure))
         self._owner.environment_gone(self)  # which disposes of it
 
-    def _answer(self, execution: Execution, outcome: Outcome, response: Response, at: float) -> None:
-        """Metered first: no caller may have an answer whose execution a `kill -9` could take out of the
-        bill."""
-        execution.end(outcome, response.error_type, at)
-        streamed = execution.stream.size if execution.stream is not None else 0
-        execution.sent = streamed + len(response.payload)
-        if not self._goes_on:
-            self._metered(execution)
-        execution.answer(response)
-        self._owner.environment_answered(self)
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether extensions have a part in the execution after its answer, which AWS bills too. It is metered
-        when they are done, then."""
-        return self._attached is not None and self._attached.extensions.invoked
-
-    def _metered(self, execution: Execution) -> None:
-        execution.metered = True
-        execution.peak_memory, cpu_us = self._used()
-        self._meter.executed(self.target, execution, cpu_us=cpu_us)
-
-    def _answer_timeout(self, execution: Execution) -> None:
-        request_id, seconds = execution.invocation.request_id, float(self.target.timeout)
-        self.log.timed_out(request_id, seconds)
-        self._answer(
-            execution,
-            Outcome.TIMEOUT,
-            limits.timed_out(request_id, seconds),
-            execution.begun + self.target.timeout,
-        )
-
-    def _answer_crash(self, execution: Execution, outcome: Outcome, response: Response) -> None:
-        self.log.failed(execution.invocation.request_id, response)
-        self._answer(execution, outcome, response, self._clock.monotonic())
-
-    def _complete(self, execution: Execution) -> None:
-        """END, REPORT, numbers; after this the slot is free, whatever else fails."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if execution.outcome is None:
-            raise RuntimeError("an execution ended without an answer")
-        if not execution.metered:
-            if execution.outcome is Outcome.SUCCESS or execution.outcome is Outcome.ERROR:
-                execution.ended = self._clock.monotonic()
-            self._metered(execution)
-        numbers = execution.numbers(self.target)
-        try:
-            self._drain_output()
-            self.log.answered(execution)
-            self.log.reported(execution.invocation, numbers, execution.error_type)
-        finally:
-            self._execution = None
-            self.log.tail = None
-            if execution.tail is not None:
-                numbers = limits.with_tail(numbers, execution.tail.value())
-            execution.close(numbers)
-            self._owner.execution_ended(self, execution, numbers)
-
-    def _used(self) -> tuple[int, int]:
-        """(peak memory so far; CPU time, in us, that was not counted yet). An init's CPU time is its first
-        execution's."""
-        counted = self._cpu_us
-        if self._sandbox is not None:
-            try:
-                self._peak, self._cpu_us = self._sandbox.used()
-            except OSError as failure:
-                # Out of descriptors: the numbers are less true, the execution no less over.
-                _log.warning("What is used could not be read.", environment=self.id, failure=failure)
-        return self._peak, max(0, self._cpu_us - counted)
-
     # ---- the runtime's calls (RuntimeCalls) -----------------------------------------------------------
 
     def next_called(self, waiting: Waiting) -> Answer | None:
@@ -441,6 +404,11 @@ class Environment(Posting):
             self._end(sandbox, "failure")
 
     def other_called(self, method: str, path: str, posted: Posted, waiting: RuntimeConnection) -> Answer | None:
+        if self._restore is not None and (method, path) == ("GET", NEXT):
+            answer = self._restore.next(initialising=self._initialised is not None)
+            if answer is None and self._initialised is not None and not self._initialised.done():
+                self._initialised.set_result(None)
+            return answer
         if self._attached is None:
             return refusal(404, "NotFound", f"There is no {method} {path}.")
         return self._attached.serve(method, path, posted, waiting)
@@ -464,6 +432,12 @@ class Environment(Posting):
             self._waiting = None
             if self.state in (EnvironmentState.IDLE, EnvironmentState.FROZEN):
                 self._die()
+
+    def _answer_is_out(self) -> None:
+        self._owner.environment_answered(self)
+
+    def _execution_is_over(self, execution: Execution, numbers: Report) -> None:
+        self._owner.execution_ended(self, execution, numbers)
 
     def _running(self, request_id: str) -> Execution | None:
         execution = self._execution

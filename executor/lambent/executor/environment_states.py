@@ -4,6 +4,7 @@ import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from lambent.executor import limits
 from lambent.executor.execution import Execution
 from lambent.kernel.models import Report, Response
 
@@ -41,6 +42,11 @@ class InitFailed(Exception):
         super().__init__(status)
         self.status = status
         self.response = response
+
+    @property
+    def message(self) -> str:
+        """For a person."""
+        return limits.error_message(self.response)
 
 
 class TooMany(asyncio.Protocol):

@@ -27,6 +27,7 @@ class Execution:
         "outcome",
         "peak_memory",
         "report",
+        "restore_ms",
         "response",
         "sent",
         "stream",
@@ -44,6 +45,7 @@ class Execution:
         self.begun = 0.0
         self.ended: float | None = None
         self.init_ms: float | None = None
+        self.restore_ms: float | None = None
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
         self.peak_memory = 0  # bytes, as the answer was known
@@ -75,6 +77,7 @@ class Execution:
             init_ms=self.init_ms,
             memory_size=target.memory_size,
             max_memory_used=self.peak_memory,
+            restore_ms=self.restore_ms,
         )
 
     def end(self, outcome: Outcome, error_type: str | None, at: float) -> None:

@@ -6,6 +6,7 @@ environment (the Telemetry API) have the same records. AWS: "Lambda telemetry ev
 event mapping"."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from lambent.kernel.ports import Clock, LogStore
 
 _LEVELS = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
 _DEBUG, _INFO, _WARN = 1, 2, 3
+_OF_INIT = {"initializationType", "phase"}  # what a restore does not tell
 _MARK, _END_OF_MARK = "\x1e", "\x1f"
 _STATUS = {
     Outcome.SUCCESS: "success",
@@ -120,6 +122,33 @@ class FunctionLog:
             quiet = good and self._facts.initialization == "on-demand"
             level = _DEBUG if quiet else _INFO if good else _WARN
             self._event("platform.initReport", {**record, "metrics": {"durationMs": round(ms, 3)}}, level)
+
+    def restore_started(self) -> None:
+        """Instead of an init."""
+        facts = self._facts
+        if not self._json:
+            self._write(log_lines.restore_start(facts.runtime_version, facts.runtime_arn))
+        if self._told:
+            record = {name: value for name, value in self.init_record.items() if name not in _OF_INIT}
+            self._event("platform.restoreStart", record, _INFO)
+
+    def restore_ended(self, ms: float, *, status: str = "success", error_type: str | None = None) -> None:
+        good = status == "success"
+        if not self._json:
+            self._write(log_lines.restore_report(ms))
+        if self._told:
+            record = {"status": status, **({"errorType": error_type} if error_type else {})}
+            self._event("platform.restoreRuntimeDone", record, _DEBUG if good else _WARN)
+            metrics = {"metrics": {"durationMs": round(ms, 3)}}
+            self._event("platform.restoreReport", {**record, **metrics}, _INFO if good else _WARN)
+
+    def no_snapshot(self, why: str) -> None:
+        """Of a version whose environments will not be restored."""
+        text = f"SnapStart: no snapshot of this version could be kept ({why}); its environments are started."
+        if self._json:
+            self._remark("WARN", text, None)
+        else:
+            self._write(text)
 
     def started(self, invocation: Invocation) -> None:
         if not self._json:
@@ -274,6 +303,9 @@ def _metrics(report: Report) -> dict[str, Any]:
         "memorySizeMB": report.memory_size,
         "maxMemoryUsedMB": round(report.max_memory_used / (1 << 20)),
     }
+    if report.restore_ms is not None:
+        metrics["restoreDurationMs"] = round(report.restore_ms, 3)
+        metrics["billedRestoreDurationMs"] = math.ceil(report.restore_ms)
     if report.init_ms is not None:
         metrics["initDurationMs"] = round(report.init_ms, 3)
     return metrics

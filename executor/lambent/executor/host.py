@@ -8,26 +8,23 @@ the least recently used idle environment of any function goes.
 
 import asyncio
 import functools
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
-from lambent.executor import extension_start, limits, log_lines, traces, variables
-from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox, Share
+from lambent.executor import limits, traces
+from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandbox
 from lambent.executor.environment import Environment
 from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
-from lambent.executor.function_log import Facts, FunctionLog
+from lambent.executor.launching import Asked, HostConfig, Launcher
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
-from lambent.executor.runtimes import entrypoint
-from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
-from lambent.executor.trees import Tree, Trees
+from lambent.executor.restore import Restore
+from lambent.executor.runtimes.registry import Runtimes
+from lambent.executor.templates import TemplateOwner, Templates
+from lambent.executor.trees import Trees
 from lambent.kernel import metrics, tracing
-from lambent.kernel.arn import runtime_version_arn
 from lambent.kernel.errors import (
-    InvalidRuntimeException,
     LambdaError,
     ServiceException,
     TooManyRequestsException,
@@ -35,7 +32,6 @@ from lambent.kernel.errors import (
 from lambent.kernel.log import Log
 from lambent.kernel.models import Enforcement, FunctionVersion, Invocation, Outcome, Report, VersionKey
 from lambent.kernel.ports import Clock, Kept, Lease, LogStore
-from lambent.kernel.shares import Shared
 from lambent.kernel.tasks import Tasks
 
 _log = Log(__name__)
@@ -44,24 +40,6 @@ _PATIENCE_SECONDS = 0.01
 _ROOM_SECONDS = 1.0
 INIT_FAILURE = "FUNCTION_ERROR_INIT_FAILURE"
 _COLLECT_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class HostConfig:
-    """What the wiring tells a host. Memory in MB, times in seconds. `endpoints`: AWS_ENDPOINT_URL* that
-    functions get; `starts_at_once` bounds the cold starts under way (more only make each other slow);
-    `cache_mb` the unpacked code that is kept though nothing uses it."""
-
-    region: str
-    account_id: str
-    memory_mb: int
-    keep_alive: float
-    freeze_after: float
-    credentials: variables.Credentials
-    endpoints: Mapping[str, str] = field(default_factory=dict)
-    starts_at_once: int = 4
-    cache_mb: int = 4096
-    file_systems: Mapping[str, Shared] = field(default_factory=dict)
 
 
 class Host:
@@ -81,11 +59,10 @@ class Host:
         self._config = config
         self._driver = driver
         self._trees = trees
-        self._runtimes = runtimes
-        self._logs = logs
-        self._meter = meter
         self._clock = clock
         self._tasks = Tasks("executor", on_death=None)
+        self._launcher = Launcher(config, trees, runtimes, logs, meter, clock, self._tasks, self._sandbox)
+        self._templates = Templates(driver, self._tasks, self._template)
         self._pools: dict[PoolKey, Pool] = {}
         self._pool_of: dict[Environment, Pool] = {}
         self._busy: set[Execution] = set()
@@ -141,21 +118,16 @@ class Host:
                 return
 
     async def prepare(self, target: FunctionVersion) -> None:
-        task, opt = code = await self._fetch(target)
-        try:
-            self._driver.expect(self._spec("expected", target, self._command(target), code)[0])
-        except LambdaError as failure:  # which the first invocation will have, with its reason
-            _log.debug(
-                "A function's environments cannot be made ready.", function=target.name, why=failure.message
-            )
-        finally:
-            task.release()
-            if opt is not None:
-                opt.release()
+        expected = await self._launcher.fetched(target)
+        if expected is not None:
+            self._driver.expect(expected)
+        if target.restores:
+            await self._templates.prepare(target)
 
     async def stop_function(
         self, uid: str, *, version: str | None = None, keep: VersionKey | None = None
     ) -> None:
+        self._templates.forget_function(uid, version, keep)
         for (key, _), pool in list(self._pools.items()):
             if key.uid == uid and key != keep and version in (None, key.version):
                 pool.wanted = 0
@@ -303,37 +275,24 @@ class Host:
 
     def _new_environment(self, pool: Pool) -> Environment:
         target = pool.target
-        command = self._command(target)
+        command = self._launcher.command(target)
         self._reserve(target.memory_size)
-        environment_id = uuid.uuid4().hex
-        stream = log_lines.stream_name(target, environment_id, self._clock.now())
-        facts = Facts(
-            environment_id,
-            command.version_text,
-            runtime_version_arn(region=self._config.region, runtime=target.runtime),
-            variables.initialization(pool.bucket != ON_DEMAND),
+        asked = Asked(
+            self,
+            pool.waiting[0].invocation.tags if pool.waiting else pool.tags,
+            provisioned=pool.bucket != ON_DEMAND,
+            restore=Restore(template=False) if target.restores else None,
+            snapshot=self._templates.snapshot(target),
         )
-
-        async def launch() -> Sandbox:
-            return await self._launch(environment, pool, command, stream)
-
-        environment = Environment(
-            environment_id,
-            target,
-            launch=launch,
-            owner=self,
-            clock=self._clock,
-            log=FunctionLog(target, facts, logs=self._logs, stream=stream, clock=self._clock),
-            tasks=self._tasks,
-            meter=self._meter,
-            tags=pool.waiting[0].invocation.tags if pool.waiting else pool.tags,
-            freeze_after=self._config.freeze_after,
-        )
-        if pool.bucket != ON_DEMAND:
-            environment.init_seconds = limits.PROVISIONED_INIT_SECONDS
+        environment = self._launcher.environment(target, command, asked)
         pool.environments.add(environment)
         self._pool_of[environment] = pool
         return environment
+
+    def _template(self, target: FunctionVersion) -> Environment:
+        """One that a snapshot is taken of."""
+        asked = Asked(TemplateOwner(), restore=Restore(template=True))
+        return self._launcher.environment(target, self._launcher.command(target), asked)
 
     async def _room_in_memory(self, pool: Pool) -> None:
         """Waits for a moment if memory is short and the function has environments that may become free: that is
@@ -348,12 +307,6 @@ class Host:
         """Those that may be stopped for want of room."""
         return [environment for pool in self._pools.values() for environment in pool.spare]
 
-    def _command(self, target: FunctionVersion) -> RuntimeCommand:
-        problem, _ = self._runtimes.problem(target.runtime)
-        if problem is not None:
-            raise InvalidRuntimeException(problem)
-        return self._runtimes.command(target.runtime, target.handler, target.memory_size)
-
     def _reserve(self, memory_mb: int) -> None:
         while self._reserved_mb + memory_mb > self._config.memory_mb:
             idle = self._idle()
@@ -366,106 +319,15 @@ class Host:
             min(idle, key=lambda environment: environment.idle_since).stop()
         self._reserved_mb += memory_mb
 
-    async def _fetch(self, target: FunctionVersion) -> tuple[Tree, Tree | None]:
-        task = await self._trees.acquire(target.archive)
-        try:
-            opt = await self._trees.acquire_opt([layer.archive for layer in target.layers])
-        except BaseException:
-            task.release()
-            raise
-        return task, opt
-
-    def _shares(self, target: FunctionVersion) -> list[Share]:
-        """Raises ServiceException for an access point that this executor has no folder for."""
-        made = []
-        for each in target.file_systems or ():
-            shared = self._config.file_systems.get(each.access_point)
-            if shared is None or not shared.folder.is_dir():
-                why = (
-                    "is not named in LAMBENT_FILE_SYSTEMS"
-                    if shared is None
-                    else f"{shared.folder} is no folder"
-                )
-                raise ServiceException(
-                    f"{each.path} cannot be mounted: {each.access_point}: {why} on this executor."
-                )
-            made.append(Share(shared.folder, each.path, shared.read_only))
-        return made
-
-    def _spec(
-        self,
-        environment_id: str,
-        target: FunctionVersion,
-        command: RuntimeCommand,
-        code: tuple[Tree, Tree | None],
-        *,
-        stream: str = "",
-        provisioned: bool = False,
-    ) -> tuple[EnvironmentSpec, Sequence[str]]:
-        """What to start for this code and these layers; the names of the external extensions in it."""
-        task, opt = code
-        opt_dir = opt.path if opt is not None else None
-        wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
-        command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
-        external = extension_start.external(opt_dir)
-        if external:
-            argv, prefixes = extension_start.command(command, external)
-            command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
-        made = EnvironmentSpec(
-            id=environment_id,
-            argv=command.argv,
-            env=variables.build(
-                target,
-                runtime=command.env,
-                region=self._config.region,
-                log_stream=stream,
-                credentials=self._config.credentials,
-                endpoints=self._config.endpoints,
-                provisioned=provisioned,
-            ),
-            task_dir=task.path,
-            runtime_dir=command.runtime_dir,
-            opt_dir=opt_dir,
-            prefixes=command.prefixes,
-            memory_mb=target.memory_size,
-            ephemeral_mb=target.ephemeral_storage,
-            fork_env=command.fork_env,
-            shares=self._shares(target),
-        )
-        return made, external
-
-    async def _launch(
-        self, environment: Environment, pool: Pool, command: RuntimeCommand, stream: str
-    ) -> Sandbox:
-        target = pool.target
-        task, opt = code = await self._fetch(target)
-        try:
-            spec, environment.external = self._spec(
-                environment.id, target, command, code, stream=stream, provisioned=pool.bucket != ON_DEMAND
-            )
-            sandbox = await self._sandbox(spec)
-        except BaseException:
-            task.release()
-            if opt is not None:
-                opt.release()
-            raise
-
-        def released(_: object) -> None:
-            task.release()
-            if opt is not None:
-                opt.release()
-
-        metrics.environment_starts.labels(sandbox.start).inc()
-        metrics.environments.labels("parked").set(self._driver.parked)
-        sandbox.exited.add_done_callback(released)
-        return sandbox
-
     async def _sandbox(self, spec: EnvironmentSpec) -> Sandbox:
         """From the driver. Where the host has no room, idle environments go first, the least recently used one
         by one: else one function's could keep another from running for as long as they are kept alive."""
         while True:
             try:
-                return await self._driver.start(spec)
+                sandbox = await self._driver.start(spec)
+                metrics.environment_starts.labels(sandbox.start).inc()
+                metrics.environments.labels("parked").set(self._driver.parked)
+                return sandbox
             except NoRoom:
                 idle = self._idle()
                 if not idle:

@@ -4,6 +4,7 @@ REPORT.
 AWS: text format of the Lambda system log; fields are separated by tabs, and REPORT ends with one.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +46,14 @@ def init_report(ms: float, *, phase: str, status: str, error_type: str | None) -
     return f"INIT_REPORT Init Duration: {ms:.2f} ms\tPhase: {phase}\tStatus: {status}{error}"
 
 
+def restore_start(runtime_version: str, runtime_arn: str) -> str:
+    return f"RESTORE_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_arn}"
+
+
+def restore_report(ms: float) -> str:
+    return f"RESTORE_REPORT Restore Duration: {ms:.2f} ms"
+
+
 def start(request_id: str, version: str) -> str:
     return f"START RequestId: {request_id} Version: {version}"
 
@@ -56,6 +65,9 @@ def end(request_id: str) -> str:
 def report(request_id: str, numbers: Report, error_type: str | None, trace: str = "") -> str:
     """The REPORT line; with a second one where its trace (an X-Ray header) is sampled."""
     init = f"\tInit Duration: {numbers.init_ms:.2f} ms" if numbers.init_ms is not None else ""
+    if numbers.restore_ms is not None:
+        billed = math.ceil(numbers.restore_ms)
+        init += f"\tRestore Duration: {numbers.restore_ms:.2f} ms\tBilled Restore Duration: {billed} ms"
     status = _STATUS.get(numbers.outcome, "")
     if status.endswith("error") and error_type:
         status += f"\tError Type: {error_type}"

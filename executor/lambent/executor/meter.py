@@ -3,6 +3,7 @@
 AWS: what is billed is the time from the event to the answer (and init with the first one), by 1 ms.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -52,9 +53,10 @@ class Meter:
                 architecture=target.architectures[0],
                 memory_mb=target.memory_size,
                 ephemeral_mb=target.ephemeral_storage,
-                init_us=round((execution.init_ms or 0) * 1000),
+                init_us=round((execution.init_ms or execution.restore_ms or 0) * 1000),
                 duration_us=round(duration_ms * 1000),
-                billed_ms=limits.billed_ms(duration_ms, execution.init_ms),
+                billed_ms=limits.billed_ms(duration_ms, execution.init_ms)
+                + math.ceil(execution.restore_ms or 0),
                 cpu_us=cpu_us,
                 peak_memory=execution.peak_memory,
                 bytes_in=len(invocation.payload),

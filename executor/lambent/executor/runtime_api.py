@@ -20,7 +20,7 @@ _PREFIX = b"/2018-06-01/runtime/"
 _NEXT = _PREFIX + b"invocation/next"
 _INVOCATION = _PREFIX + b"invocation/"
 _MODE = b"lambda-runtime-function-response-mode"
-_INIT_ERROR = _PREFIX + b"init/error"
+_INIT_ERROR, _RESTORE_ERROR = _PREFIX + b"init/error", _PREFIX + b"restore/error"
 
 #: AWS: a buffered response may have 6 MB and 100 bytes.
 MAX_RESPONSE = 6_291_556
@@ -100,7 +100,8 @@ class RuntimeCalls(Protocol):
 
     def error_posted(self, request_id: str, posted: Posted) -> Answer: ...
 
-    def init_error_posted(self, posted: Posted) -> Answer: ...
+    def init_error_posted(self, posted: Posted) -> Answer:
+        """Init failed, or the restore did."""
 
     def other_called(
         self, method: str, path: str, posted: Posted, waiting: "RuntimeConnection"
@@ -144,8 +145,9 @@ class Budget:
 class RuntimeConnection(asyncio.Protocol):
     """One connection of a runtime client, or of whatever else the function's code makes."""
 
-    def __init__(self, calls: RuntimeCalls, budget: Budget) -> None:
+    def __init__(self, calls: RuntimeCalls, budget: Budget, greeting: Answer | None = None) -> None:
         self._calls = calls
+        self._greeting = greeting  # the answer to what was asked before this connection was made
         self._budget = budget
         self._held = 0
         self._parser = httptools.HttpRequestParser(self)
@@ -167,6 +169,8 @@ class RuntimeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        if self._greeting is not None:
+            self._send(self._greeting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -276,7 +280,7 @@ class RuntimeConnection(asyncio.Protocol):
         stream, self._stream = self._stream, None
         most = MAX_STREAMED if stream is not None else MAX_RESPONSE
         posted = Posted(body, self._headers, too_large=self._size > most, streamed=stream is not None)
-        if path == _INIT_ERROR:
+        if path in (_INIT_ERROR, _RESTORE_ERROR):
             return self._calls.init_error_posted(posted)
         request_id, what = self._invocation()
         if what == "response":

@@ -21,8 +21,10 @@ class Credentials:
     session_token: str | None = field(default=None, repr=False)
 
 
-def initialization(provisioned: bool) -> str:
+def initialization(target: FunctionVersion, provisioned: bool) -> str:
     """AWS's type of it."""
+    if target.restores:
+        return "snap-start"
     return "provisioned-concurrency" if provisioned else "on-demand"
 
 
@@ -45,7 +47,7 @@ def build(
         "AWS_LAMBDA_FUNCTION_NAME": target.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_size),
         "AWS_LAMBDA_FUNCTION_VERSION": target.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization(provisioned),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization(target, provisioned),
         "AWS_LAMBDA_LOG_GROUP_NAME": target.logging.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "AWS_LAMBDA_RUNTIME_API": RUNTIME_API,
@@ -57,6 +59,8 @@ def build(
     # Long-lived keys have none, and a made-up one would make them invalid.
     if credentials.session_token:
         reserved["AWS_SESSION_TOKEN"] = credentials.session_token
+    if target.restores:  # the stream that one is restored into is not that of its init
+        del reserved["AWS_LAMBDA_LOG_GROUP_NAME"], reserved["AWS_LAMBDA_LOG_STREAM_NAME"]
     if "AWS_EXECUTION_ENV" in runtime:
         reserved["AWS_EXECUTION_ENV"] = runtime["AWS_EXECUTION_ENV"]
     defaults = {

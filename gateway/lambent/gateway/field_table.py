@@ -110,8 +110,8 @@ _CONFIGURATION: Fields = {
         "container images are not built. Leave it out; a zip function's start is set by Handler.", unless=({},)
     ),
     "EphemeralStorage.Size": _enforced("ephemeral_storage"),
-    "SnapStart.ApplyOn": Refused(
-        "SnapStart is not built, and versions would start cold. Leave it out, or send None.", unless=("None",)
+    "SnapStart.ApplyOn": Enforced(
+        "tests/e2e/test_snap_start.py::test_a_versions_environments_are_restored_from_one_init"
     ),
     "LoggingConfig.LogFormat": _logged("the_platform_and_the_function_log_json"),
     "LoggingConfig.ApplicationLogLevel": _logged("records_below_the_applications_level_are_left_out"),

@@ -29,6 +29,7 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
     ServiceException,
+    SnapStartNotReadyException,
 )
 from lambent.kernel.models import (
     Event,
@@ -190,6 +191,8 @@ class Invoker:
         route = await self._routed(function, name, qualifier)
         target = route.target
         payload = self._payload(params.get("Payload") or b"", kind)
+        if target.restores and target.state is State.PENDING:
+            raise SnapStartNotReadyException()
         if target.state is not State.ACTIVE:
             raise ResourceConflictException(
                 "The operation cannot be performed at this time. "

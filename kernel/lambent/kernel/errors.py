@@ -137,6 +137,24 @@ class InvalidRuntimeException(LambdaError):
     status = 502
 
 
+class SnapStartException(LambdaError):
+    """The afterRestore() runtime hook encountered an error. For more information, check the function's log."""
+
+    status = 400
+
+
+class SnapStartNotReadyException(LambdaError):
+    """Lambda is initializing your function. You can invoke the function when the function state becomes Active."""  # noqa: E501
+
+    status = 409
+
+
+class SnapStartTimeoutException(LambdaError):
+    """Lambda couldn't restore the snapshot within the timeout limit."""
+
+    status = 408
+
+
 class RecursiveInvocationException(LambdaError):
     """Lambda has detected and stopped a recursive invocation."""
 

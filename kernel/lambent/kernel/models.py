@@ -114,6 +114,12 @@ class FunctionVersion:
     last_update_status_reason_code: str | None = None
     file_systems: tuple[FileSystem, ...] | None = None
     tracing: str | None = None  # AWS: TracingConfig.Mode; None: PassThrough
+    snap_start: str | None = None  # AWS: SnapStart.ApplyOn; None: None
+
+    @property
+    def restores(self) -> bool:
+        """Whether its environments are to be restored from a snapshot."""
+        return self.snap_start == "PublishedVersions" and self.version != LATEST
 
     @property
     def key(self) -> "VersionKey":
@@ -323,6 +329,7 @@ class Report(NamedTuple):
     memory_size: int
     max_memory_used: int
     log_tail: bytes = b""
+    restore_ms: float | None = None
 
 
 class Tried(NamedTuple):

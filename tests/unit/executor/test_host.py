@@ -13,7 +13,8 @@ from running import zipped
 
 from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, NoSnapshot, Sandbox, Snapshot
 from lambent.executor.execution import Execution
-from lambent.executor.host import Host, HostConfig
+from lambent.executor.host import Host
+from lambent.executor.launching import HostConfig
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.family import RuntimeCommand
 from lambent.executor.trees import Trees

@@ -27,7 +27,7 @@ def test_the_report_is_json_and_names_every_operation() -> None:
     assert invoke["fields"]["Qualifier"]["class"] == "enforced"
     assert invoke["fields"]["TenantId"]["class"] == "refused"
     create = parity(["CreateFunction"])["operations"]["CreateFunction"]
-    assert create["fields"]["SnapStart.ApplyOn"]["accepts"] == ["None"]
+    assert create["fields"]["SnapStart.ApplyOn"]["class"] == "enforced"
 
 
 def test_a_built_operation_without_a_table_shows_its_fields_as_refused() -> None:

@@ -41,6 +41,7 @@ class EnvironmentSpec:
     fork_env: Mapping[str, str] | None = None
     shares: Sequence[Share] = ()
     snapshot: "Snapshot | None" = None
+    template: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from lambent.gateway.handlers.render import configuration
 from lambent.gateway.handlers.runtimes import accept_runtime
 from lambent.gateway.handlers.validation import (
     check_handler,
+    check_snap_start,
     dead_letter_target,
     environment_variables,
     file_systems,
     logging_config,
+    snap_start,
     tracing_mode,
 )
 from lambent.gateway.services import Call, Services
@@ -73,8 +75,12 @@ async def _changed(services: Services, latest: FunctionVersion, members: Mapping
         changes["tracing"] = tracing_mode(members["TracingConfig"])
     if members.get("FileSystemConfigs") is not None:
         changes["file_systems"] = file_systems(services, members["FileSystemConfigs"])
+    if members.get("SnapStart") is not None:
+        changes["snap_start"] = snap_start(members["SnapStart"])
     if members.get("Layers") is not None:
         layers = await resolve_layers(services, members["Layers"], known=latest.layers)
         check_unzipped(latest.archive, layers)
         changes["layers"] = layers
-    return replace(latest, **changes)
+    changed = replace(latest, **changes)
+    check_snap_start(changed)
+    return changed

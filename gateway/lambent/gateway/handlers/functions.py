@@ -22,11 +22,13 @@ from lambent.gateway.handlers.runtimes import accept_runtime
 from lambent.gateway.handlers.validation import (
     check_handler,
     check_name,
+    check_snap_start,
     checked_tags,
     dead_letter_target,
     environment_variables,
     file_systems,
     logging_config,
+    snap_start,
     tracing_mode,
 )
 from lambent.gateway.handlers.versions import delete_version, list_all
@@ -64,6 +66,7 @@ async def create_function(services: Services, call: Call, members: Mapping[str, 
     publish = bool(members.get("Publish"))
     await keep(services, data, archive, published=publish)
     latest = _first_version(services, name, members, archive, layers, variables, logs)
+    check_snap_start(latest)
     function = Function(name=name, uid=latest.uid, latest=latest, tags=tags)
     made = await lifecycle.create(services, function, publish=publish)
     return configuration(services.settings, made, qualifier=made.version if publish else None)
@@ -101,6 +104,7 @@ def _first_version(
         dead_letter=dead_letter_target(services, members.get("DeadLetterConfig") or {}),
         tracing=tracing_mode(members.get("TracingConfig") or {}),
         file_systems=file_systems(services, members.get("FileSystemConfigs") or ()),
+        snap_start=snap_start(members.get("SnapStart") or {}),
         state=State.PENDING,
         state_reason=lifecycle.CREATING_REASON,
         state_reason_code=lifecycle.CREATING_CODE,

@@ -24,6 +24,8 @@ from lambent.kernel.errors import (
     ResourceConflictException,
     ResourceNotFoundException,
     ServiceException,
+    SnapStartException,
+    SnapStartTimeoutException,
 )
 from lambent.kernel.log import Log
 from lambent.kernel.models import Function, FunctionVersion, State, UpdateStatus
@@ -35,6 +37,8 @@ CREATING_CODE = "Creating"
 _REASON_CODES: tuple[tuple[type[LambdaError], str], ...] = (
     (InvalidZipFileException, "InvalidZipFileException"),
     (InvalidRuntimeException, "InvalidRuntime"),
+    (SnapStartTimeoutException, "FunctionError.InitTimeout"),
+    (SnapStartException, "FunctionError.RuntimeInitError"),
 )
 _STORE_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _PAGE = 100
@@ -173,6 +177,7 @@ def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
         dict(version.environment or {}),
         version.layers,
         version.logging,
+        version.snap_start,
     )
 
 
@@ -199,6 +204,13 @@ def settle(services: Services, function: Function) -> asyncio.Task[None]:
     )
 
 
+def settle_published(services: Services, version: FunctionVersion) -> asyncio.Task[None]:
+    """Starts the task that has the snapshot of a published version made, and then says so in its state."""
+    return services.tasks.once(
+        f"prepare {version.name} {version.version}", _settle_published(services, version.name, version)
+    )
+
+
 async def resume(services: Services, *, older_than: float = 0.0) -> int:
     """Takes up every creation and update that the last stop of the server cut off; how many. At start; while
     others serve, only what is `older_than` so many seconds, for it may be under way."""
@@ -209,6 +221,10 @@ async def resume(services: Services, *, older_than: float = 0.0) -> int:
             if unsettled(function.latest) and function.latest.last_modified <= before:
                 settle(services, function)
                 resumed += 1
+            for version in await _unsettled_published(services, function):
+                if version.last_modified <= before:
+                    settle_published(services, version)
+                    resumed += 1
         after = rows[-1].name
     return resumed
 
@@ -218,18 +234,8 @@ async def _settle(services: Services, name: str, revision: str) -> None:
     if found is None or found.latest.revision_id != revision:
         return  # never written, deleted, or created again under this name: another task's work
     function = found
-    failure: Failure | None = None
     update = function.serving is not None
-    try:
-        await services.host.prepare(function.latest)
-    except LambdaError as error:
-        failure = Failure(error.message, _reason_code(error))
-        _log.warning("A function could not be prepared.", function=name, error=error.code, why=error.message)
-    except Exception as error:
-        failure = Failure(
-            "The code could not be prepared. Look in the server's log, then update the code.", "InternalError"
-        )
-        _log.error("Preparing a function failed unexpectedly.", exc_info=error, function=name)
+    failure = await _prepare(services, function.latest)
     if function.last_version:
         # First, so that whoever waits for $LATEST may run the version.
         await _patiently(services, name, lambda: _settle_version(services, function, failure))
@@ -242,6 +248,53 @@ async def _settle(services: Services, name: str, revision: str) -> None:
     )
     if written and failure is None and update:
         await _stop_old(services, function)
+
+
+async def _prepare(services: Services, target: FunctionVersion) -> Failure | None:
+    """What went wrong, if anything."""
+    try:
+        await services.host.prepare(target)
+    except LambdaError as error:
+        _log.warning(
+            "A function could not be prepared.",
+            function=target.name,
+            version=target.version,
+            error=error.code,
+            why=error.message,
+        )
+        return Failure(error.message, _reason_code(error))
+    except Exception as error:
+        _log.error("Preparing a function failed unexpectedly.", exc_info=error, function=target.name)
+        return Failure(
+            "The code could not be prepared. Look in the server's log, then update the code.", "InternalError"
+        )
+    return None
+
+
+async def _unsettled_published(services: Services, function: Function) -> list[FunctionVersion]:
+    """Versions whose snapshot is to be made yet."""
+    found: list[FunctionVersion] = []
+    if unsettled(function.latest) or not function.last_version:
+        return found  # what was published with $LATEST is settled with it
+    # Only while SnapStart is on can there be more than the last one.
+    after = 0 if function.latest.snap_start is not None else function.last_version - 1
+    while rows := await services.store.versions(function.name, after=after, limit=_PAGE):
+        found += [row for row in rows if row.restores and row.state is State.PENDING]
+        after = int(rows[-1].version)
+    return found
+
+
+async def _settle_published(services: Services, name: str, version: FunctionVersion) -> None:
+    number = int(version.version)
+    found = await _patiently(services, name, lambda: services.store.get_version(name, number))
+    if found is None or found.revision_id != version.revision_id:
+        return  # deleted, or settled by another task
+    outcome = _settled(found, await _prepare(services, found), new_revision())
+    await _patiently(
+        services,
+        name,
+        lambda: services.store.replace_version(outcome, expect_revision=version.revision_id),
+    )
 
 
 async def _switch(services: Services, function: Function, revision: str) -> Function:
@@ -261,6 +314,9 @@ async def _settle_version(services: Services, function: Function, failure: Failu
     prepared nothing else can be published, so it is the last one."""
     version = await services.store.get_version(function.name, function.last_version)
     if version is not None and version.uid == function.uid and version.state is State.PENDING:
+        if version.restores and failure is None:
+            settle_published(services, version)  # it takes as long as an init, and $LATEST need not wait
+            return
         settled_version = _settled(version, failure, new_revision())
         await services.store.replace_version(settled_version, expect_revision=version.revision_id)
 

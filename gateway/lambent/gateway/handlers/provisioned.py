@@ -34,6 +34,7 @@ async def put_provisioned_concurrency_config(
     function, qualifier = await _named(services, members)
     requested: int = members["ProvisionedConcurrentExecutions"]
     await _check_qualifier(services, function, qualifier)
+    await _check_snap_start(services, function, qualifier)
     # One at a time: two at once could each see room that both together have not.
     async with services.reserving:
         await _check_room(services, function, qualifier, requested)
@@ -139,6 +140,17 @@ async def _check_qualifier(services: Services, function: Function, qualifier: st
     if alias.function_version in function.provisioned:
         raise ResourceConflictException(
             "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+        )
+
+
+async def _check_snap_start(services: Services, function: Function, qualifier: str) -> None:
+    alias = function.aliases.get(qualifier)
+    number = qualifier if alias is None else alias.function_version
+    version = await services.store.get_version(function.name, int(number))
+    if version is not None and version.restores:
+        raise InvalidParameterValueException(
+            "SnapStart and Provisioned Concurrency cannot be used together: version "
+            f"{number} of {function.name} has SnapStart."
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambent.kernel.arn import function_arn, layer_arn, runtime_version_arn
-from lambent.kernel.models import Archive, FunctionVersion, LayerVersion, LoggingConfig
+from lambent.kernel.models import Archive, FunctionVersion, LayerVersion, LoggingConfig, State
 from lambent.kernel.settings import Settings
 
 # What a list row leaves out. AWS: "ListFunctions returns a subset of the FunctionConfiguration fields".
@@ -68,13 +68,19 @@ def configuration(
             {"Arn": each.arn, "LocalMountPath": each.path} for each in version.file_systems or ()
         ]
         or None,
-        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "SnapStart": _snap_start(version),
         "RuntimeVersionConfig": {
             "RuntimeVersionArn": runtime_version_arn(region=settings.region, runtime=version.runtime)
         },
         "LoggingConfig": _logging(version.logging),
     }
     return present(shape)
+
+
+def _snap_start(version: FunctionVersion) -> dict[str, str]:
+    """On: environments of this version are restored from its snapshot. Those of Java start as ever."""
+    on = version.restores and version.state is State.ACTIVE and version.runtime.startswith("python")
+    return {"ApplyOn": version.snap_start or "None", "OptimizationStatus": "On" if on else "Off"}
 
 
 def listed(settings: Settings, version: FunctionVersion, *, qualifier: str | None = None) -> dict[str, Any]:

@@ -5,13 +5,17 @@ Pure. Every error is a kernel error with AWS's text.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lambent.gateway.services import Services
 from lambent.kernel.errors import InvalidParameterValueException, ValidationException
-from lambent.kernel.models import FileSystem, LoggingConfig
+from lambent.kernel.models import FileSystem, FunctionVersion, LoggingConfig
 from lambent.kernel.targets import TargetKind, parse_target
+
+_RESTORED = re.compile(r"java(11|17|21|25)|python3\.(1[2-9]|[2-9]\d)|dotnet(8|10)")
+_SNAP_START_EPHEMERAL = 512
 
 MAX_NAME = 64
 MAX_ENVIRONMENT_BYTES = 4096
@@ -111,6 +115,28 @@ def file_systems(services: Services, given: Sequence[Mapping[str, Any]]) -> tupl
             )
         made.append(file_system)
     return tuple(made) or None
+
+
+def snap_start(given: Mapping[str, Any]) -> str | None:
+    """None: None."""
+    return "PublishedVersions" if given.get("ApplyOn") == "PublishedVersions" else None
+
+
+def check_snap_start(version: FunctionVersion) -> None:
+    """Raises InvalidParameterValueException for what AWS does not restore. AWS: "Supported features and
+    limitations" of SnapStart."""
+    if version.snap_start is None:
+        return
+    if not _RESTORED.fullmatch(version.runtime):
+        raise InvalidParameterValueException(
+            f"{version.runtime} is not supported for SnapStart enabled functions."
+        )
+    if version.file_systems:
+        raise InvalidParameterValueException("SnapStart does not support functions with a file system.")
+    if version.ephemeral_storage > _SNAP_START_EPHEMERAL:
+        raise InvalidParameterValueException(
+            f"SnapStart does not support ephemeral storage of more than {_SNAP_START_EPHEMERAL} MB."
+        )
 
 
 def tracing_mode(given: Mapping[str, Any]) -> str | None:

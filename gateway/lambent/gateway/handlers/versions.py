@@ -27,7 +27,7 @@ _log = Log(__name__)
 
 async def publish_version(services: Services, call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
     """The new version, or the last one if nothing has changed since; it is Active at once, for $LATEST's
-    code is prepared."""
+    code is prepared, but for SnapStart: then it is Pending until its snapshot is there."""
     name = unqualified(services, members)
     while True:
         function = await existing(services, name)
@@ -42,13 +42,16 @@ async def _publish(
     services: Services, function: Function, members: Mapping[str, Any]
 ) -> FunctionVersion | None:
     await check_storage(services, function.latest.archive.size)
-    version = lifecycle.snapshot(services, function, ready=True, description=members.get("Description"))
+    snap_start, description = function.latest.snap_start is not None, members.get("Description")
+    version = lifecycle.snapshot(services, function, ready=not snap_start, description=description)
     try:
         await services.store.replace(function, expect_revision=function.latest.revision_id, publish=version)
     except PreconditionFailedException:
         return None
     except ResourceNotFoundException:
         raise missing(services, function.name) from None
+    if version.restores:
+        lifecycle.settle_published(services, version)
     return version
 
 

@@ -36,6 +36,7 @@ _FORKS_AT_ONCE = 8  # more only wait for each other, and the zygote's socket hol
 _LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0
 # What forks share (the hash seed, the layout of addresses) does not live for ever.
 _ZYGOTE_SECONDS = 3600.0
+_ZYGOTE_WAIT_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 
 
@@ -145,6 +146,8 @@ class Parking:
         sandbox = self._take(line) if spec.ephemeral_mb == EPHEMERAL_MB else None
         try:
             if sandbox is None:
+                if spec.template:  # a snapshot can be taken only of what was forked
+                    await self._zygote(line)
                 if line.zygote is None or not line.zygote.alive:
                     return None
                 kind = "forked"
@@ -160,6 +163,13 @@ class Parking:
             return None
         sandbox.start = kind
         return sandbox
+
+    async def _zygote(self, line: _Line) -> None:
+        """Waits until it is there, or cannot be made."""
+        until, failures = time.monotonic() + _ZYGOTE_WAIT_SECONDS, line.failures
+        while line.zygote is None and line.failures == failures and time.monotonic() < until:
+            line.changed.set()
+            await asyncio.sleep(_QUIET_SECONDS)
 
     @staticmethod
     def _snapshot(spec: EnvironmentSpec, slot: RunningSandbox) -> Taken | None:
