@@ -2,28 +2,31 @@
 costs.
 
 `plain` is `python -m awslambdaric` without any isolation, the baseline of every ratio; `sandbox` a process of
-its own in an environment; `parked` an environment that was made ahead of need. The kinds take turns, so that
-noise meets all of them. Then the private memory of idle environments, and a burst that is larger than what is
-parked, after which nothing may be left. Where the disk has no room for so many /tmp of 512 MB, those are
-smaller, and then all of the burst are forks.
+its own in an environment; `parked` an environment that was made ahead of need; `restored` one that was restored
+from a snapshot of an initialised one (SnapStart). The kinds take turns, so that noise meets all of them. Then
+the private memory of idle environments, and a burst that is larger than what is parked, after which nothing may
+be left. Where the disk has no room for so many /tmp of 512 MB, those are smaller, and then all of the burst are
+forks.
 """
 
 import asyncio
 import os
 import resource
+import socket
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.baselines import HANDLER
 from rich.console import Console
 from rich.table import Table
 
-from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Sandbox
+from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, Sandbox, Snapshot
+from lambent.executor.drivers.sandbox import ptrace
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
 from lambent.executor.drivers.sandbox.running import RunningSandbox
@@ -33,6 +36,7 @@ from lambent.executor.runtimes.registry import Runtimes
 
 PARKED = 16
 EPHEMERAL_MB = 512
+RESTORED = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 HANDLERS = {"": HANDLER, " with boto3": f"import boto3\n{HANDLER}"}
 PlainStart = Callable[[Path, str], float]
 
@@ -102,20 +106,48 @@ class Bench:
         assert isinstance(sandbox, RunningSandbox)
         return sandbox, took
 
+    async def snapshot(self, code: str) -> Snapshot:
+        """Of an environment of that function after its init."""
+        spec = self._of_snap_start(code)
+        sandbox = await self.driver.start(replace(spec, template=True))
+        connection = await connected(sandbox)
+        await asyncio.get_running_loop().sock_recv(connection, 4096)
+        try:
+            return await self.driver.snapshot(sandbox)
+        finally:
+            await sandbox.dispose()
+
+    async def restore(self, code: str, snapshot: Snapshot) -> tuple[Sandbox, float]:
+        """As `start`, from the snapshot."""
+        began = time.perf_counter()
+        sandbox = await self.driver.start(replace(self._of_snap_start(code), snapshot=snapshot))
+        connection = await connected(sandbox)
+        await asyncio.get_running_loop().sock_sendall(connection, RESTORED)
+        await until_next(sandbox)
+        return sandbox, (time.perf_counter() - began) * 1000
+
+    def _of_snap_start(self, code: str) -> EnvironmentSpec:
+        spec = self.spec(code)
+        return replace(spec, env={**spec.env, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
+
     async def until_parked(self, count: int) -> None:
         async with asyncio.timeout(120):
             while self.driver.parked < count:
                 await asyncio.sleep(0.02)
 
 
-async def until_next(sandbox: Sandbox) -> None:
-    loop = asyncio.get_running_loop()
-    connection, _ = await asyncio.wait_for(loop.sock_accept(sandbox.listener), 60)
+async def connected(sandbox: Sandbox) -> socket.socket:
+    """The runtime's next connection; it is closed when the environment ends."""
+    connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(sandbox.listener), 60)
     connection.setblocking(False)
-    asked = await loop.sock_recv(connection, 4096)
+    sandbox.exited.add_done_callback(lambda _: connection.close())
+    return connection
+
+
+async def until_next(sandbox: Sandbox) -> None:
+    asked = await asyncio.get_running_loop().sock_recv(await connected(sandbox), 4096)
     if b"/invocation/next" not in asked:
         raise RuntimeError(f"not its first event is what the runtime asks for: {asked!r}")
-    sandbox.exited.add_done_callback(lambda _: connection.close())
 
 
 async def measure(plain_start: PlainStart, *, starts: int, idle: int, burst: int) -> Results:
@@ -159,6 +191,7 @@ async def times(
     taken: Mapping[str, list[float]] = {kind: results.times.setdefault(kind + what, []) for kind in KINDS}
     for bench in (plain, forking):  # nobody's first start counts
         await (await bench.start(code))[0].dispose()
+    snapshot = await forking.snapshot(code) if ptrace.available() else None
     for _ in range(starts):
         taken["plain"].append(plain_start())
         sandbox, took = await plain.start(code)
@@ -171,9 +204,18 @@ async def times(
         assert sandbox.start == "parked", sandbox.start
         taken["parked"].append(took)
         await sandbox.dispose()
+        if snapshot is not None:
+            await forking.until_parked(2)
+            await asyncio.sleep(0.1)
+            restored, took = await forking.restore(code, snapshot)
+            assert restored.start == "restored", restored.start
+            taken["restored"].append(took)
+            await restored.dispose()
+    if snapshot is not None:
+        forking.driver.drop(snapshot)
 
 
-KINDS = ("plain", "sandbox", "parked")
+KINDS = ("plain", "sandbox", "parked", *(("restored",) if ptrace.available() else ()))
 
 
 async def memory(bench: Bench, count: int) -> tuple[float, float]:
