@@ -100,10 +100,12 @@ class Templates:
                 template.snapshot = await self.driver.snapshot(environment.kept())
             except NoSnapshot as refusal:
                 template.refused = True
-                environment.log.no_snapshot(str(refusal))
-                _log.info(
-                    "A version has no snapshot.", function=target.name, version=target.version, why=refusal
-                )
+                why = str(refusal)
+                environment.log.no_snapshot(why)
+                _log.info("A version has no snapshot.", function=target.name, version=target.version, why=why)
+            except LambdaError as failure:  # the platform's: its environments are started, until a later try
+                environment.log.no_snapshot(failure.message)
+                _log.warning("A snapshot failed.", function=target.name, why=failure.message)
         finally:
             template.making = None
             await environment.dispose()

@@ -172,7 +172,7 @@ cold_start_duration = Histogram(
 )
 environment_starts = Counter(
     "lambent_environment_starts_total",
-    "Environments started, by how: parked (made ahead of need), forked (by a zygote) or plain.",
+    "Environments started, by how: parked (made ahead), forked (by a zygote), plain or restored (SnapStart).",
     ("kind",),
     registry=REGISTRY,
 )

@@ -28,6 +28,7 @@ MEMORY = 3  # the descriptor that a slot has the snapshot's memory as
 _RUNTIME_API = ("127.0.0.1", 9001)
 _SCRATCH = (0x10000000, 0x20000000, 0x30000000, 0x680000000000)
 _PATIENCE_SECONDS = 2.0
+_TAKE_SECONDS = 60.0  # for gigabytes
 _MOST_CALLS = 4096
 _ROOM = 64 * PAGE  # for what the calls point to
 _MOST_BYTES = 2 << 30
@@ -140,7 +141,7 @@ def _stopped(pid: int, pidfd: int) -> tuple[Tracee, ptrace.Registers]:
     """Where it waits for its restore: it comes there moments after it has asked."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        tracee = Tracee(pid, pidfd)
+        tracee = Tracee(pid, pidfd, seconds=_TAKE_SECONDS)
         waiting = tracee.waiting()
         if waiting is not None and waiting["rax"] in (_RECVFROM, _READ):
             return tracee, waiting

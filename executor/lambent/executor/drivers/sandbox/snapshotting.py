@@ -20,7 +20,7 @@ from lambent.kernel.log import Log
 
 _log = Log(__name__)
 
-_SECONDS = 20.0  # more than the process gives any request
+_SECONDS = 90.0  # more than the process gives any request
 # The source root goes last: nothing beside us may stand before the standard library.
 _CODE = (
     "import sys; sys.path.append(sys.argv[1]); "
@@ -120,7 +120,10 @@ class Snapshots:
         name = uuid.uuid4().hex
         pid, init = sandbox.pid(), sandbox.pids()[0]
         async with self._turn:
-            if self._keeper is None or not self._keeper.alive:
+            if self._keeper is not None and not self._keeper.alive:
+                await self._keeper.close()
+                self._keeper = None
+            if self._keeper is None:
                 self._keeper = await asyncio.to_thread(_Keeper)
             keeper = self._keeper
             try:
