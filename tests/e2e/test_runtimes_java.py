@@ -161,6 +161,25 @@ def test_a_request_handler_is_answered_by_the_unmodified_client(
     assert not [line for line in lines if "[warning]" in line or "WARNING" in line]
 
 
+def test_a_version_with_snap_start_starts_as_any_and_says_so(
+    java: Functions, classes: dict[str, bytes]
+) -> None:
+    """A JVM has threads, so nothing of it can be kept; AWS's client waits for its restore, which is over at
+    once."""
+    start = {"ApplyOn": "PublishedVersions"}
+    name = made(java, machines()[0], classes, "example.App::handleRequest", SnapStart=start)
+    version = java.aws.publish_version(FunctionName=name)["Version"]
+    java.aws.get_waiter("published_version_active").wait(
+        FunctionName=name, Qualifier=version, WaiterConfig={"Delay": 1}
+    )
+    told = java.aws.get_function_configuration(FunctionName=name, Qualifier=version)["SnapStart"]
+    assert told == {**start, "OptimizationStatus": "Off"}
+    answer = java.invoke(name, {"number": 1}, Qualifier=version)
+    assert answer.error is None, answer.log
+    assert answer.result["number"] == 1
+    assert any("no snapshot" in line for line in java.logged(name, until="SnapStart: "))
+
+
 def test_a_method_of_ones_own_and_a_stream_handler(java: Functions, classes: dict[str, bytes]) -> None:
     runtime = machines()[0]
     plain = made(java, runtime, classes, "example.App::plain")
