@@ -434,9 +434,9 @@ def test_a_runtime_that_never_was(functions: Functions) -> None:
             "Cannot reference more than 5 layers.",
         ),
         (
-            {"SnapStart": {"ApplyOn": "PublishedVersions"}},
+            {"SnapStart": {"ApplyOn": "PublishedVersions"}, "Runtime": "provided.al2023"},
             "InvalidParameterValueException",
-            "SnapStart.ApplyOn is not supported by Lambent: ",
+            "provided.al2023 is not supported for SnapStart enabled functions.",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

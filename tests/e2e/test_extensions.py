@@ -496,7 +496,13 @@ def test_the_logs_api_has_its_own_shapes(functions: Functions, layer: Layer) -> 
     assert not {"platform.initStart", "platform.runtimeDone", "platform.initReport"} & set(types)
     start = next(event for event in events if event["type"] == "platform.start")
     assert start["record"].keys() == {"requestId", "version"}
-    assert any(event["type"] == "extension" and event["record"].startswith("heard ") for event in events)
+
+    def heard_itself() -> bool:
+        functions.invoke(name)
+        events = _heard(functions, name, "platform.report")
+        return any(event["type"] == "extension" and event["record"].startswith("heard ") for event in events)
+
+    until(heard_itself, 20, "what the extension prints is delivered, too")
     assert any(line.startswith("LOGS\tName: listener\tState: Subscribed") for line in functions.logged(name))
 
 

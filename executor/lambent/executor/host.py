@@ -74,6 +74,7 @@ class Host:
     async def open(self) -> None:
         """Reaps what an earlier run left, and gets ready."""
         await self._driver.open()
+        metrics.environments.labels("parked").set_function(lambda: self._driver.parked)
         self._tasks.forever("reaper", self._stop_idle())
         self._tasks.forever("tree collector", self._collect_trees())
 
@@ -326,7 +327,6 @@ class Host:
             try:
                 sandbox = await self._driver.start(spec)
                 metrics.environment_starts.labels(sandbox.start).inc()
-                metrics.environments.labels("parked").set(self._driver.parked)
                 return sandbox
             except NoRoom:
                 idle = self._idle()
@@ -414,7 +414,6 @@ class Host:
         counts = Counter(e.state for pool in self._pools.values() for e in pool.environments)
         for state in EnvironmentState:
             metrics.environments.labels(state.value).set(counts[state])
-        metrics.environments.labels("parked").set(self._driver.parked)
         metrics.memory_reserved.set(self._reserved_mb << 20)
         metrics.memory_limit.set(self._config.memory_mb << 20)
 

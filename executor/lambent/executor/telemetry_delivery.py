@@ -91,7 +91,8 @@ class Delivery:
                 return
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

@@ -112,7 +112,8 @@ class Routes:
 
     async def _health(self, query: Query, body: bytes) -> Reply:
         try:
-            await asyncio.wait_for(self._services.store.ping(), 5)
+            async with asyncio.timeout(5):
+                await self._services.store.ping()
         except (LambdaError, TimeoutError) as failure:
             return _json({"status": "unavailable", "reason": str(failure) or "The store is slow."}, 503)
         enforcement = [asdict(entry) for entry in self._services.host.enforcement()]

@@ -58,7 +58,8 @@ class Vitals:
         """One look at Redis."""
         before = self._clock.monotonic()
         try:
-            await asyncio.wait_for(self._store.ping(), _PING_TIMEOUT)
+            async with asyncio.timeout(_PING_TIMEOUT):
+                await self._store.ping()
         except (LambdaError, TimeoutError):
             metrics.redis_up.set(0)
             return

@@ -56,3 +56,13 @@ def test_after_a_long_silence_there_are_none_and_a_start_ends_it() -> None:
 )
 def test_never_more_than_the_setting_and_the_room(most: int, room: int, kept: int) -> None:
     assert after(*[100.0] * 500, most=most).wanted(100.5, room) == kept
+
+
+def test_what_is_only_expected_is_no_burst() -> None:
+    demand = after(100.0, 100.1)
+    for moment in range(5):
+        demand.expected(100.2 + moment / 10)
+    assert demand.wanted(100.6, PLENTY) == 2
+    fresh = Demand(16)
+    fresh.expected(100.0)
+    assert fresh.wanted(100.0, PLENTY) == 2

@@ -86,7 +86,8 @@ class Publisher:
     async def ended(self, seconds: float) -> None:
         """Waits until the last stream has ended, at most so long."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
 
     async def _read(self, stream: "_Stream") -> None:
         try:

@@ -137,7 +137,8 @@ class RpcServer:
         while True:
             await clock.sleep(_HEALTH_SECONDS)
             try:
-                await asyncio.wait_for(self._watched.ping(), _HEALTH_SECONDS)
+                async with asyncio.timeout(_HEALTH_SECONDS):
+                    await self._watched.ping()
             except (LambdaError, TimeoutError):
                 await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
             else:

@@ -31,6 +31,10 @@ class Demand:
         if len(self._recent) >= self._faded(now):
             self._peak, self._peak_at = float(len(self._recent)), now
 
+    def expected(self, now: float) -> None:
+        """One will be asked for soon: there should be some."""
+        self._last = now
+
     def _faded(self, now: float) -> float:
         return self._peak * float(0.5 ** ((now - self._peak_at) / _HALF_LIFE_SECONDS))
 

@@ -125,7 +125,7 @@ class Parking:
         """Makes slots as if one had been asked for: the first start after a deploy finds them."""
         if self._may_fork(spec) and forkable.obstacle(spec) is None:
             line = self._line(spec)
-            line.demand.arrived(time.monotonic())
+            line.demand.expected(time.monotonic())
             line.changed.set()
 
     def _may_fork(self, spec: EnvironmentSpec) -> bool:
@@ -236,7 +236,9 @@ class Parking:
             seconds = _QUIET_SECONDS if missing else _LOOK_SECONDS
             idle = not wanted and line.zygote is None and not self._old
             try:
-                await asyncio.wait_for(line.changed.wait(), None if idle else seconds)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with its result.
+                async with asyncio.timeout(None if idle else seconds):
+                    await line.changed.wait()
                 if missing:
                     await asyncio.sleep(_QUIET_SECONDS)
             except TimeoutError:

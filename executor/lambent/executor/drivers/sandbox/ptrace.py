@@ -21,6 +21,7 @@ from types import TracebackType
 MACHINE = "x86_64"
 
 _SEIZE, _INTERRUPT, _DETACH, _CONT, _SINGLESTEP = 0x4206, 0x4207, 17, 7, 9
+_SETOPTIONS = 0x4200
 _GETREGSET, _SETREGSET, _GETSIGMASK, _SETSIGMASK = 0x4204, 0x4205, 0x420A, 0x420B
 _EXITKILL = 0x100000
 _GENERAL, _EXTENDED = 1, 0x202  # NT_PRSTATUS, NT_X86_XSTATE
@@ -79,13 +80,14 @@ class Tracee:
     def __init__(self, pid: int, pidfd: int, *, seconds: float = 10.0) -> None:
         self.pid = pid
         self._until = time.monotonic() + seconds
-        self._trace(_SEIZE, 0, _EXITKILL)
+        self._trace(_SEIZE)
         self.memory = -1
         try:
-            if select.select([pidfd], [], [], 0)[0]:
-                raise ProcessLookupError("the process has ended")  # and the pid may be another's
             self._trace(_INTERRUPT)
             self._wait()
+            if select.select([pidfd], [], [], 0)[0]:
+                raise ProcessLookupError("the process has ended")  # and the pid may be another's
+            self._trace(_SETOPTIONS, 0, _EXITKILL)
             self.memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
             self.was = self.registers()
             self.instruction = self.was["rip"] - len(_CALL)
