@@ -10,7 +10,7 @@ PACKAGES="python3-venv nftables e2fsprogs slirp4netns iproute2"
 # of other languages than Python are tested with.
 TEST_PACKAGES="rabbitmq-server awscli ruby curl"
 # For tests too, but no more than their files: unpacked into .venv/debian, by an ordinary user as well.
-UNPACKED="prometheus"
+UNPACKED="prometheus docker-registry"
 POLICY=/usr/sbin/policy-rc.d
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import tomllib
@@ -196,3 +197,10 @@ class RedisServer:
         """Ends it and removes its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def debian_program(name: str) -> Path | None:
+    """One of this machine's, or of what `scripts/install.sh --tests` unpacked."""
+    beside = Path(sys.prefix) / "debian/usr/bin" / name
+    found = shutil.which(name)
+    return Path(found) if found else beside if beside.exists() else None

@@ -65,10 +65,18 @@ def _sdk(packages: Mapping[str, str]) -> str | None:
     return f"{clients} packages of @aws-sdk" if clients else None
 
 
-def install(name: str, data_dir: Path | None, *, build: bool, sdk: bool, packages: Sequence[str]) -> None:
+def install(
+    name: str,
+    data_dir: Path | None,
+    *,
+    build: bool,
+    sdk: bool,
+    packages: Sequence[str],
+    image: str | None,
+) -> None:
     """Fetches what a runtime needs into the data folder."""
     wanted = (*(nodejs_client.SDK if sdk and name.startswith("nodejs") else ()), *packages)
-    options = Options(build=build, packages=wanted)
+    options = Options(build=build, packages=wanted, image=image)
     settings = _settings(data_dir)
     folder = settings.data_dir
     with _failures(folder), err.status(f"Installing {name}'s packages..."):

@@ -168,6 +168,11 @@ class Launcher:
         wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
         command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
         external = extension_start.external(opt_dir)
+        if external and command.root is not None:
+            raise ServiceException(
+                f"{target.runtime} runs in an image here, where external extensions are not started: "
+                f"{', '.join(external)}."
+            )
         if external:
             argv, prefixes = extension_start.command(command, external)
             command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
@@ -190,6 +195,7 @@ class Launcher:
             memory_mb=target.memory_size,
             ephemeral_mb=target.ephemeral_storage,
             fork_env=command.fork_env,
+            root=command.root,
             shares=self._shares(target),
         )
         return made, external

@@ -67,6 +67,10 @@ def runtimes(
     package: Annotated[
         list[str] | None, typer.Option(help="Node.js: another npm package for all functions; again for more.")
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Run it in this image: HOST/NAME:TAG, or oci-layout:/FOLDER."),
+    ] = None,
 ) -> None:
     """Lists the runtimes this machine has, and what to install for the rest; or installs one."""
     from lambent.cli import runtimes as command
@@ -75,6 +79,6 @@ def runtimes(
         if action is None:
             command.listing(data_dir)
         elif action == "install" and name:
-            command.install(name, data_dir, build=build, sdk=sdk, packages=package or ())
+            command.install(name, data_dir, build=build, sdk=sdk, packages=package or (), image=image)
         else:
             raise Failed("use `lambent runtimes` or `lambent runtimes install NAME`.")

@@ -26,7 +26,8 @@ class EnvironmentSpec:
 
     `argv[0]` and `prefixes` (folders of the interpreter, bound read-only at the same path) are the runtime's.
     Memory and ephemeral storage in MB. `fork_env`: the variables of a process of `argv` from which a driver may
-    fork this one instead of starting it; None: it can't be forked.
+    fork this one instead of starting it; None: it can't be forked. `root`: the root file system inside,
+    instead of this machine's own; it has its own /var/runtime.
     """
 
     id: str
@@ -42,6 +43,7 @@ class EnvironmentSpec:
     shares: Sequence[Share] = ()
     snapshot: "Snapshot | None" = None
     template: bool = False
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class RuntimeCommand:
     `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version); `fork_env` the
     variables of a process from which it can be forked instead, None if it can't.
 
+    `root`: the root file system that it has instead of this machine's /usr, /lib and /etc.
+
     `entrypoints`: the first of these that the function brings is run in place of `argv`, which says that
     there is none that runs.
     """
@@ -34,6 +36,7 @@ class RuntimeCommand:
     version_text: str
     fork_env: Mapping[str, str] | None = None
     entrypoints: Sequence[str] = ()
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ class Place:
 class Options:
     """How to install. `seconds`: for one step; `on_line` gets the output of pip and its like; without `build`
     nothing is compiled that can be done without; `packages`: for functions, beside the client (None: what AWS's
-    runtime brings, as far as the family has it)."""
+    runtime brings, as far as the family has it); `image`: to run in, instead of what this machine has."""
 
     seconds: float = 900.0
     on_line: OnLine | None = None
     build: bool = True
     packages: Sequence[str] | None = None
+    image: str | None = None
 
 
 class Family(Protocol):

@@ -14,6 +14,7 @@ from pathlib import Path
 from lambent.executor.runtimes import names
 from lambent.executor.runtimes.dotnet import DotnetFamily
 from lambent.executor.runtimes.family import Family, Match, Options, Place, RuntimeCommand, RuntimeInfo
+from lambent.executor.runtimes.image import ImageRuntimes
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.java import JavaFamily
 from lambent.executor.runtimes.nodejs import NodejsFamily
@@ -42,6 +43,7 @@ class Runtimes:
             DotnetFamily(place),
             ProvidedFamily(place, self._python.any_ready),
         )
+        self._images = ImageRuntimes(place)
         self._by_name = {name: family for family in self._families for name in family.names}
         self._scanned: float | None = None
 
@@ -55,7 +57,9 @@ class Runtimes:
         if not self._place.look_only:
             self._place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="runtimes") as pool:
-            for done in [pool.submit(family.scan) for family in self._families]:
+            for done in [
+                pool.submit(scan) for scan in (self._images.scan, *(family.scan for family in self._families))
+            ]:
                 done.result()
         self._scanned = time.monotonic()
 
@@ -64,13 +68,17 @@ class Runtimes:
         refused = names.refusal(runtime)
         if refused is not None:
             return refused, None
+        if self._images.has(runtime):
+            return None, None
         return self._by_name[runtime].problem(runtime)
 
     def command(self, runtime: str, handler: str, memory_mb: int = 128) -> RuntimeCommand:
         """How to start it in an environment of so much memory. Raises InvalidRuntimeException when it is not on
         this machine (any more)."""
         family = self._by_name.get(runtime)
-        command = family.command(runtime, handler, memory_mb) if family is not None else None
+        command = self._images.command(runtime, handler)
+        if command is None and family is not None:
+            command = family.command(runtime, handler, memory_mb)
         if command is None:
             raise InvalidRuntimeException(self.problem(runtime)[0])
         return command
@@ -79,7 +87,7 @@ class Runtimes:
         """Every runtime that AWS takes functions of. Looks at the machine if that was not done lately."""
         if self._scanned is None or time.monotonic() - self._scanned >= _LISTING_SECONDS:
             self.scan()
-        return [self._by_name[runtime].info(runtime) for runtime in names.CURRENT]
+        return [self._info(runtime) for runtime in names.CURRENT]
 
     def rejected(self) -> Sequence[Rejected]:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
@@ -96,6 +104,12 @@ class Runtimes:
                 f"Packages are installed for Node.js only: a layer brings them to {runtime}."
             )
         await asyncio.to_thread(self.scan)
-        await family.install(runtime, options)
+        if options.image is not None:
+            await self._images.install(runtime, options)
+        else:
+            await family.install(runtime, options)
         await asyncio.to_thread(self.scan)
-        return self._by_name[runtime].info(runtime)
+        return self._info(runtime)
+
+    def _info(self, runtime: str) -> RuntimeInfo:
+        return self._images.info(runtime) or self._by_name[runtime].info(runtime)

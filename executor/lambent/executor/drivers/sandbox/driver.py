@@ -339,7 +339,8 @@ class SandboxDriver:
             "prefixes": [str(prefix) for prefix in spec.prefixes],
             "etc": self.etc_files(),
             "task": str(spec.task_dir),
-            "runtime": str(spec.runtime_dir),
+            "runtime": str(spec.runtime_dir) if spec.root is None else None,
+            "root": str(spec.root) if spec.root is not None else None,
             "opt": str(spec.opt_dir) if spec.opt_dir is not None else None,
             "image": sandbox.image.device if sandbox.image is not None else None,
             "ephemeral_mb": spec.ephemeral_mb,
@@ -452,6 +453,7 @@ class SandboxDriver:
                 "prefixes": [str(prefix) for prefix in spec.prefixes],
                 "etc": self.etc_files(),
                 "runtime": str(spec.runtime_dir),
+                "root": None,
             },
             preload,
         )

@@ -54,6 +54,9 @@ _OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/
 SOURCES = "/home"  # of a zygote, while it starts
 ZYGOTE_TMP = "/tmp"
 _PLACES = ("/var/task", "/opt")
+# What an environment needs a place for in an image's root.
+IMAGE_FOLDERS = ("proc", "dev", "tmp", "var/task", "var/runtime", "opt", "mnt", "etc")
+IMAGE_FILES = tuple(f"etc/{name}" for name in _ETC)
 _MASKED_FILES = (
     "kcore",
     "keys",
@@ -106,6 +109,22 @@ def build_template(root: str, prefixes: Sequence[str], etc: Mapping[str, str]) -
     _build_dev(f"{root}/dev")
     _build_etc(f"{root}/etc", etc)
     sys_.set_attributes(root, READ_ONLY, recursive=False)
+
+
+def build_template_of_image(root: str, image: str, etc: Mapping[str, str]) -> None:
+    """The same of an image's unpacked root file system, in which `IMAGE_FOLDERS` and `IMAGE_FILES` are there:
+    what is the machine's (devices, names of hosts and users) lies over its own. Raises OSError as
+    `build_template`."""
+    sys_.bind(image, root, READ_ONLY)
+    sys_.mount("lambent", f"{root}/dev", "tmpfs", sys_.MS_NOSUID, "size=4m,nr_inodes=1k,mode=755")
+    _build_dev(f"{root}/dev")
+    os.mkdir(f"{root}/dev/.etc")
+    for name, text in {**_ETC, **etc}.items():
+        with open(f"{root}/dev/.etc/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+        if os.path.isfile(f"{root}/etc/{name}"):
+            sys_.bind(f"{root}/dev/.etc/{name}", f"{root}/etc/{name}", READ_ONLY)
+    sys_.set_attributes(f"{root}/dev", READ_ONLY & ~sys_.ATTR_NODEV, recursive=False)
 
 
 def _outermost(prefixes: Sequence[str]) -> list[str]:

@@ -52,12 +52,15 @@ class Spawner(Forker):
             channel.close()
 
     def _template(self, request: dict[str, Any]) -> str:
-        key = repr((request["prefixes"], request["etc"]))
+        key = repr((request["prefixes"], request["etc"], request["root"]))
         if key not in self._templates:
             root = f"{self._folder}/{len(self._templates)}"
             os.makedirs(root, exist_ok=True)
             try:
-                rootfs.build_template(root, request["prefixes"], request["etc"])
+                if request["root"] is None:
+                    rootfs.build_template(root, request["prefixes"], request["etc"])
+                else:
+                    rootfs.build_template_of_image(root, request["root"], request["etc"])
             except OSError:
                 sys_.detach(root)
                 raise

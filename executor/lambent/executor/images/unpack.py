@@ -1,0 +1,127 @@
+"""The layers of an image become one folder, the lower ones first. https://github.com/opencontainers/image-spec:
+"Image Layer Filesystem Changeset".
+
+A layer is a stranger's archive: nothing of it may be written outside of the folder, through whatever links.
+Owners are forgotten, and so are setuid bits and devices: functions run as one user, who has no power.
+"""
+
+import os
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from lambent.executor.images.source import ImageError
+
+MAX_BYTES = 10 << 30  # AWS: of an image, unpacked
+MAX_FILES = 1_000_000
+_HIDES, _HIDES_ALL = ".wh.", ".wh..wh..opq"
+_MOST_LINKS = 40
+
+
+class Unpacking:
+    """Into `root`, an empty folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._bytes = self._files = 0
+
+    def layer(self, path: Path) -> None:
+        """A tar archive, compressed by gzip or not. Raises ImageError."""
+        try:
+            with tarfile.open(path, "r:*") as archive:
+                made: set[Path] = set()
+                for entry in archive:
+                    self._entry(archive, entry, made)
+        except (tarfile.TarError, EOFError) as failure:
+            raise ImageError(f"a layer is no archive that can be read: {failure}") from failure
+        except OSError as failure:
+            raise ImageError(f"a layer cannot be unpacked: {failure}") from failure
+
+    def _entry(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, made: set[Path]) -> None:
+        parts = [part for part in PurePosixPath(entry.name).parts if part not in ("/", ".")]
+        if not parts:
+            return
+        if ".." in parts:
+            raise ImageError(f"a layer has {entry.name}")
+        folder, name = self._folder(parts[:-1]), parts[-1]
+        if name == _HIDES_ALL:
+            for each in folder.iterdir():
+                if each not in made:
+                    _remove(each)
+            return
+        if name.startswith(_HIDES):
+            _remove(folder / name.removeprefix(_HIDES))
+            return
+        self._count(entry)
+        path = folder / name
+        made.update((path, *path.parents))
+        if entry.isdir():
+            if path.is_symlink() or not path.is_dir():
+                _remove(path)
+                path.mkdir()
+            path.chmod(entry.mode & 0o777 | 0o700)
+            return
+        _remove(path)
+        if entry.issym():
+            path.symlink_to(entry.linkname)
+        elif entry.islnk():
+            os.link(self._inside(entry.linkname), path, follow_symlinks=False)
+        elif entry.isfile():
+            self._file(archive, entry, path)
+
+    def _file(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
+        content = archive.extractfile(entry)
+        if content is None:
+            raise ImageError(f"a layer has {entry.name} without its content")
+        with content, open(path, "xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+        path.chmod(entry.mode & 0o777 | 0o400)
+
+    def _count(self, entry: tarfile.TarInfo) -> None:
+        self._files += 1
+        self._bytes += entry.size if entry.isfile() else 0
+        if self._files > MAX_FILES or self._bytes > MAX_BYTES:
+            raise ImageError(f"the image has more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GB")
+
+    def _folder(self, parts: list[str]) -> Path:
+        """Where the entries of a folder go: its links are followed, inside. It is made if it is not there."""
+        folder = self._resolved(parts)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _inside(self, name: str) -> Path:
+        parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".")]
+        if not parts or ".." in parts:
+            raise ImageError(f"a layer has a link to {name}")
+        return self._resolved(parts[:-1]) / parts[-1]
+
+    def _resolved(self, parts: list[str]) -> Path:
+        at, links, left = self._root, 0, list(reversed(parts))
+        while left:
+            part = left.pop()
+            if part == "..":
+                at = at.parent if at != self._root else at
+                continue
+            path = at / part
+            if path.is_symlink():
+                links += 1
+                if links > _MOST_LINKS:
+                    raise ImageError(f"a layer has a link that leads nowhere: {'/'.join(parts)}")
+                target = PurePosixPath(os.readlink(path))
+                at = self._root if target.is_absolute() else at
+                left += [each for each in reversed(target.parts) if each not in ("/", ".")]
+            else:
+                at = path
+        return at
+
+
+def inside(root: Path, path: str) -> Path:
+    """Where a path of the image lies, its links followed inside. Raises ImageError."""
+    return Unpacking(root)._resolved([part for part in PurePosixPath(path).parts if part not in ("/", ".")])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

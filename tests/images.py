@@ -1,0 +1,125 @@
+"""Images for tests, made here: an OCI layout of layers given as files, and a real registry to push it to."""
+
+import gzip
+import hashlib
+import io
+import json
+import platform
+import subprocess
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support import debian_program, free_port, require
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+Entry = bytes | str | tarfile.TarInfo
+"""Of a layer: a file's content; "-> TARGET", a symbolic link; "=> TARGET", a hard link; or any entry."""
+
+
+def layer(files: Mapping[str, Entry], *, mode: int = 0o644, compressed: bool = True) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, content in files.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+                continue
+            entry = tarfile.TarInfo(name)
+            entry.mode = mode
+            if isinstance(content, str):
+                entry.type = tarfile.SYMTYPE if content.startswith("-> ") else tarfile.LNKTYPE
+                entry.linkname = content[3:]
+                archive.addfile(entry)
+            else:
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return gzip.compress(data.getvalue(), 1) if compressed else data.getvalue()
+
+
+class Made:
+    """An image: its blobs by digest, and the digest of its manifest."""
+
+    def __init__(self, layers: Sequence[bytes], **config: Any) -> None:
+        self.blobs: dict[str, bytes] = {}
+        described = [self._add(data, "application/vnd.oci.image.layer.v1.tar+gzip") for data in layers]
+        document = {"architecture": ARCHITECTURE, "os": "linux", **config.pop("top", {}), "config": config}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self._add(json.dumps(document).encode(), "application/vnd.oci.image.config.v1+json"),
+            "layers": described,
+        }
+        self.manifest = self._add(json.dumps(manifest).encode(), MANIFEST)
+
+    def _add(self, data: bytes, kind: str) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.blobs[digest] = data
+        return {"mediaType": kind, "digest": digest, "size": len(data)}
+
+    def write(self, folder: Path, tag: str = "latest") -> Path:
+        """As a layout."""
+        blobs = folder / "blobs/sha256"
+        blobs.mkdir(parents=True)
+        for digest, data in self.blobs.items():
+            (blobs / digest.removeprefix("sha256:")).write_bytes(data)
+        (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        entry = {**self.manifest, "annotations": {"org.opencontainers.image.ref.name": tag}}
+        (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+        return folder
+
+    def push(self, address: str, name: str, tag: str, *, authorization: str = "") -> None:
+        manifest: str = self.manifest["digest"]
+        headers = {"Authorization": authorization} if authorization else {}
+        for digest, data in self.blobs.items():
+            if digest != manifest:
+                where = _ask("POST", f"http://{address}/v2/{name}/blobs/uploads/", b"", headers)["Location"]
+                _ask("PUT", f"{where}{'&' if '?' in where else '?'}digest={digest}", data, headers)
+        headers["Content-Type"] = MANIFEST
+        _ask("PUT", f"http://{address}/v2/{name}/manifests/{tag}", self.blobs[manifest], headers)
+
+
+def _ask(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Any:
+    sent = {"Content-Type": "application/octet-stream", **headers}
+    request = urllib.request.Request(url, body, sent, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.headers
+
+
+@contextmanager
+def registry(folder: Path, *, passwords: Path | None = None) -> Iterator[str]:
+    """Debian's docker-registry; its address. `passwords`: a file of bcrypt hashes of those who may use it."""
+    program = debian_program("docker-registry")
+    require("docker-registry", program, "apt-get install docker-registry")
+    port = free_port()
+    config = folder / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        + (f"auth: {{htpasswd: {{realm: here, path: {passwords}}}}}\n" if passwords else "")
+    )
+    with open(folder / "registry.log", "wb") as log:
+        process = subprocess.Popen([str(program), "serve", str(config)], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 20
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5).close()
+                break
+            except urllib.error.HTTPError as refusal:
+                refusal.close()
+                break  # it wants a password
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None and time.monotonic() < until, (
+                    folder / "registry.log"
+                ).read_text()
+                time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,169 @@
+"""Images from a stranger: what is read of them, what is refused, and that nothing leaves the folder."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Made, layer
+
+from lambent.executor.images import pull, reference, unpack
+from lambent.executor.images.source import ImageError
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("registry.example/lambda/python:3.13", ("registry.example", "lambda/python", "3.13")),
+        ("localhost:5000/x", ("localhost:5000", "x", "latest")),
+        (f"a.b/c@{DIGEST}", ("a.b", "c", DIGEST)),
+        (f"a.b/c:1@{DIGEST}", ("a.b", "c", DIGEST)),
+        ("oci-layout:/srv/images:one", ("", "/srv/images", "one")),
+        ("oci-layout:/srv/images", ("", "/srv/images", "")),
+    ],
+)
+def test_a_reference_is_read(text: str, expected: tuple[str, str, str]) -> None:
+    found = reference.parse(text)
+    assert (found.registry, found.name, found.wanted) == expected
+    assert found.is_layout == text.startswith("oci-layout:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python:3.13",
+        "library/python",
+        "oci-layout:folder",
+        "a.b/C",
+        "a.b/c:",
+        "a.b/c@sha256:1",
+        "a.b/../c",
+        "a.b/",
+    ],
+)
+def test_what_names_no_image_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"names no|is no name"):
+        reference.parse(text)
+
+
+def unpacked(root: Path, *layers: bytes) -> Path:
+    root.mkdir()
+    unpacking = unpack.Unpacking(root)
+    for number, data in enumerate(layers):
+        path = root.parent / f"layer{number}"
+        path.write_bytes(data)
+        unpacking.layer(path)
+    return root
+
+
+def test_layers_lie_over_each_other(tmp_path: Path) -> None:
+    root = unpacked(
+        tmp_path / "root",
+        layer(
+            {"usr/bin/one": b"1", "usr/bin/two": b"2", "etc/x/a": b"a", "etc/x/b": b"b", "bin": "-> usr/bin"}
+        ),
+        layer({"bin/three": b"3", "usr/bin/.wh.one": b"", "etc/x/c": b"c", "etc/x/.wh..wh..opq": b""}),
+        layer({"usr/bin/four": "=> usr/bin/three", "usr/bin/two": b"new"}, compressed=False),
+    )
+    assert sorted(path.name for path in (root / "usr/bin").iterdir()) == ["four", "three", "two"]
+    assert (root / "usr/bin/two").read_bytes() == b"new"
+    assert (root / "usr/bin/four").read_bytes() == b"3"
+    assert [path.name for path in (root / "etc/x").iterdir()] == ["c"], "what was below is hidden"
+    assert (root / "bin").is_symlink()
+
+
+def device(name: str) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.devmajor, entry.devminor = tarfile.CHRTYPE, 1, 3
+    return entry
+
+
+def test_nothing_leaves_the_folder_or_keeps_a_power(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"kept")
+    root = unpacked(
+        tmp_path / "root",
+        layer({"out": f"-> {outside}", "up": "-> ../../..", "out2": f"-> {outside}"}),
+        layer({"out/x": b"x", "up/y": b"y", "out2/.wh.kept": b""}),
+        layer({"dev/null": device("dev/null"), "bin/su": b"su"}, mode=0o4755),
+    )
+    assert [path.name for path in outside.iterdir()] == ["kept"], "a link leads to a folder inside"
+    assert (root / str(outside).lstrip("/") / "x").read_bytes() == b"x"
+    assert (root / "y").read_bytes() == b"y"
+    assert not (root / "dev/null").exists() and (root / "bin/su").stat().st_mode & 0o7777 == 0o755
+    for wrong in (
+        {"../x": b""},
+        {"a/../../x": b""},
+        {"x": "=> ../../etc/passwd"},
+        {"x": "=> /etc/../../passwd"},
+    ):
+        with pytest.raises(ImageError, match="a layer has"):
+            unpacked(tmp_path / f"wrong{len(list(tmp_path.iterdir()))}", layer(wrong))
+
+
+def test_a_link_to_itself_ends(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="leads nowhere"):
+        unpacked(tmp_path / "root", layer({"a": "-> a"}), layer({"a/x": b""}))
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    for data in (b"", b"nothing", layer({"x": b"x" * 10_000}, compressed=False)[:2000]):
+        with pytest.raises(ImageError, match="no archive"):
+            unpacked(tmp_path / f"root{len(list(tmp_path.iterdir()))}", data)
+
+
+def taken(folder: Path, layout: Path, tag: str = "") -> pull.Image:
+    root, work = folder / "root", folder / "work"
+    root.mkdir()
+    work.mkdir()
+    return pull.pull(reference.parse(f"oci-layout:{layout}{':' + tag if tag else ''}"), root, work)
+
+
+CONFIG: dict[str, Any] = {
+    "Entrypoint": ["/start"],
+    "Cmd": ["a", "b"],
+    "Env": ["X=1=2", "Y="],
+    "WorkingDir": "/w",
+}
+
+
+def test_a_layout_is_pulled(tmp_path: Path) -> None:
+    made = Made([layer({"x": b"1"}), layer({"y": b"2"})], **CONFIG)
+    image = taken(tmp_path, made.write(tmp_path / "layout"))
+    assert image == pull.Image(made.manifest["digest"], ["/start"], ["a", "b"], {"X": "1=2", "Y": ""}, "/w")
+    assert (tmp_path / "root/x").read_bytes() + (tmp_path / "root/y").read_bytes() == b"12"
+    assert list((tmp_path / "work").glob("layer*")) == []
+
+
+def test_what_was_changed_is_refused(tmp_path: Path) -> None:
+    for kind in ("layer", "config", "manifest"):
+        made = Made([layer({"x": kind.encode()})])
+        layout = made.write(tmp_path / kind / "layout")
+        manifest = json.loads(made.blobs[made.manifest["digest"]])
+        digest = {
+            "layer": manifest["layers"][0]["digest"],
+            "config": manifest["config"]["digest"],
+            "manifest": made.manifest["digest"],
+        }[kind]
+        path = layout / "blobs/sha256" / digest.removeprefix("sha256:")
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        with pytest.raises(ImageError, match="is something else"):
+            taken(tmp_path / kind, layout)
+
+
+def test_a_tag_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    layout = Made([layer({"x": b""})]).write(tmp_path / "layout", "one")
+    with pytest.raises(ImageError, match="has 0 images for two; there are: one"):
+        taken(tmp_path, layout, "two")
+    with pytest.raises(ImageError, match="is no OCI image layout"):
+        pull.pull(reference.parse(f"oci-layout:{tmp_path}/none"), tmp_path / "root", tmp_path / "work")
+
+
+def test_an_image_for_another_machine_is_refused(tmp_path: Path) -> None:
+    layout = Made([layer({"x": b""})], top={"architecture": "s390x"}).write(tmp_path / "layout")
+    with pytest.raises(ImageError, match="is for linux/s390x"):
+        taken(tmp_path, layout)
