@@ -92,3 +92,14 @@ def in_a_static_binary(functions: Functions, files: Files, binary: bytes, **memb
     archive = zipped({**files, "bootstrap": binary}, 0o755)
     asked = {"MemorySize": 512, "Timeout": 110, **members}
     return functions.create_from({"ZipFile": archive}, Runtime="provided.al2023", Handler="x", **asked)
+
+
+def restored(functions: Functions, files: Files, binary: bytes, **members: Any) -> str:
+    """A version whose environments are restored from a snapshot: app.py is its own code."""
+    given = {"Runtime": "python3.13", "MemorySize": 512, "Timeout": 110, **members}
+    name = functions.create(files, SnapStart={"ApplyOn": "PublishedVersions"}, **given)
+    version = functions.aws.publish_version(FunctionName=name)["Version"]
+    functions.aws.get_waiter("published_version_active").wait(
+        FunctionName=name, Qualifier=version, WaiterConfig={"Delay": 1}
+    )
+    return f"{name}:{version}"

@@ -1,5 +1,6 @@
-"""The attempts of `test_isolation` in environments of other runtimes: what an environment holds back must not
-hang on Python. See `isolation_runtimes` for how they run there."""
+"""The attempts of `test_isolation` in environments of other runtimes, and in restored ones: what an environment
+holds back must not hang on Python, or on how it came to be. See `isolation_runtimes` for how they run there.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +8,14 @@ from typing import Any
 
 import pytest
 from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
-from isolation_runtimes import Make, in_a_static_binary, in_node, node_installed, static_binary
+from isolation_runtimes import (
+    Make,
+    in_a_static_binary,
+    in_node,
+    node_installed,
+    restored,
+    static_binary,
+)
 from isolation_targets import ENVIRONMENT, World, targets
 from isolation_world import CODE, Outcomes, need_root, on_host
 from running import Server
@@ -67,7 +75,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     data = tmp_path_factory.mktemp("isolation-runtimes") / "data"
     data.mkdir()
     node_installed(request, data)
-    server = Server(data, "--no-s3", environment=ENVIRONMENT).start()
+    server = Server(data, "--no-s3", environment={**ENVIRONMENT, "LAMBENT_RUNTIME_MATCH": "compatible"}).start()
     try:
         with targets(server) as made:
             yield made
@@ -82,10 +90,11 @@ def allowed(world: World) -> Outcomes:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
 def test_what_the_host_has_is_out_of_reach(world: World, allowed: Outcomes, binary: bytes, make: Make) -> None:
     answer = world.functions.invoke(make(world.functions, CODE, binary), world.attempts)
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
+    assert ("Restore Duration" in answer.log) == (make is restored)
     tried: dict[str, Any] = answer.result
     assert set(tried) == set(world.attempts)
     reached = {}
@@ -99,7 +108,7 @@ def test_what_the_host_has_is_out_of_reach(world: World, allowed: Outcomes, bina
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
 def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Make) -> None:
     attempts = {
         "x": {"do": "facts"},
@@ -118,7 +127,7 @@ def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Mak
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary])
+@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
 def test_no_system_call_gives_it_power(world: World, binary: bytes, make: Make) -> None:
     here = on_host(ATTEMPTS)
     answer = world.functions.invoke(make(world.functions, CODE, binary), ATTEMPTS)
