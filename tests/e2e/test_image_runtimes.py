@@ -3,29 +3,16 @@ AWS's unmodified client and /var/runtime/bootstrap. AWS's own images cannot be h
 this machine's Python, and comes from a real registry."""
 
 import re
-import subprocess
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import Command
-from images import Made, layer, registry
+from images import Made, as_aws_makes_them, layer, registry
 from installed_runtimes import server_with
 from running import Functions, zipped
-from support import require
 
 pytestmark = pytest.mark.timeout(240)
-PYTHON = Path("/usr/bin/python3")
-BOOTSTRAP = b"#!/bin/sh\nexec /usr/bin/python3 -S /var/runtime/start.py\n"
-START = b"""
-import os, sys
-sys.path[0:1] = ["/var/task", "/opt/python", "/var/runtime"]
-from awslambdaric.__main__ import main
-main([sys.argv[0], os.environ["_HANDLER"]])
-"""
-CLIENT = ("awslambdaric", "snapshot_restore_py", "simplejson")
 CODE = """
     import os, sys
     print("printed")
@@ -62,44 +49,9 @@ CODE = """
 """
 
 
-def _needs(program: Path) -> set[Path]:
-    """The libraries that a program or library is linked with."""
-    said = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
-    return {Path(path) for path in re.findall(r"(/\S+) \(0x", said)}
-
-
 @pytest.fixture(scope="module")
 def image() -> Made:
-    """Two layers: a system of this machine's parts, and the runtime."""
-    require("/usr/bin/python3", PYTHON.exists(), "the image is made of it: apt-get install python3")
-    version = subprocess.run(
-        [str(PYTHON), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
-    ).stdout.strip()
-    own = sysconfig.get_python_version()
-    require(f"/usr/bin/python{own}", version == own, "the image has the client for this Python")
-    site = Path(sysconfig.get_path("purelib"))
-    client = [path for name in CLIENT for path in (site / name).rglob("*") if path.is_file()]
-    client += list(site.glob("runtime_client*.so"))
-    standard = Path(f"/usr/lib/python{own}")
-    parts = [path for path in standard.rglob("*") if path.is_file() and not path.is_symlink()]
-    parts = [path for path in parts if not {"__pycache__", "test", "dist-packages"} & set(path.parts)]
-    programs = [
-        PYTHON.resolve(),
-        Path("/bin/sh").resolve(),
-        *(path for path in [*parts, *client] if path.suffix == ".so"),
-    ]
-    libraries = set().union(*(_needs(program) for program in programs))
-    files: dict[str, Any] = {str(path).lstrip("/"): path.read_bytes() for path in [*parts, *libraries]}
-    files["usr/bin/python3"] = PYTHON.resolve().read_bytes()
-    files["bin/sh"] = Path("/bin/sh").resolve().read_bytes()
-    files["etc/os-release"] = b"NAME=Made\n"
-    runtime: dict[str, Any] = {f"var/runtime/{path.relative_to(site)}": path.read_bytes() for path in client}
-    runtime |= {"var/runtime/bootstrap": BOOTSTRAP, "var/runtime/start.py": START}
-    return Made(
-        [layer(files, mode=0o755), layer(runtime, mode=0o755)],
-        Env=["PATH=/usr/bin:/bin", "OF_THE_IMAGE=yes"],
-        Entrypoint=["/lambda-entrypoint.sh"],
-    )
+    return as_aws_makes_them({}, Env=["PATH=/usr/bin:/bin", "OF_THE_IMAGE=yes"])
 
 
 RUNTIME = "python3.13"

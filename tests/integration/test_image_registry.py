@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from images import MANIFEST, Made, layer, registry
 
-from lambent.executor.images import pull, reference
-from lambent.executor.images.source import ImageError
+from lambent.kernel.images import pull, reference
+from lambent.kernel.images.source import ImageError
 
 # Of "user:secret", by bcrypt.
 PASSWORDS = "user:$2b$05$hCDBo5fNFUNlLWMG0pN7A.xoG6IWjPPe/KWKCmO4Mr2zmq0oBmpbG\n"

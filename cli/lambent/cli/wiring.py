@@ -17,6 +17,7 @@ from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
 from lambent.executor.host import Host
+from lambent.executor.image_cache import ImageCache
 from lambent.executor.launching import HostConfig
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.code_check import CodeInspector
@@ -277,7 +278,14 @@ def make_host(
     state_dir = settings.data_dir / "executor"
     driver = make_driver(settings, state_dir, instance=place.instance, reachable=place.reachable)
     return Host(
-        config, driver=driver, trees=trees, runtimes=runtimes, logs=logs, meter=meter, clock=SystemClock()
+        config,
+        driver=driver,
+        trees=trees,
+        runtimes=runtimes,
+        logs=logs,
+        meter=meter,
+        clock=SystemClock(),
+        images=ImageCache(settings.data_dir / "images"),
     )
 
 

@@ -16,6 +16,7 @@ from lambent.executor.drivers.base import Driver, EnvironmentSpec, NoRoom, Sandb
 from lambent.executor.environment import Environment
 from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.execution import Execution
+from lambent.executor.image_cache import ImageCache
 from lambent.executor.launching import Asked, HostConfig, Launcher
 from lambent.executor.meter import Meter
 from lambent.executor.pools import ON_DEMAND, Pool, PoolKey, Slot
@@ -55,13 +56,17 @@ class Host:
         logs: LogStore,
         meter: Meter,
         clock: Clock,
+        images: ImageCache,
     ) -> None:
         self._config = config
         self._driver = driver
         self._trees = trees
         self._clock = clock
         self._tasks = Tasks("executor", on_death=None)
-        self._launcher = Launcher(config, trees, runtimes, logs, meter, clock, self._tasks, self._sandbox)
+        self._images = images
+        self._launcher = Launcher(
+            config, trees, runtimes, logs, meter, clock, self._tasks, self._sandbox, images
+        )
         self._templates = Templates(driver, self._tasks, self._template)
         self._pools: dict[PoolKey, Pool] = {}
         self._pool_of: dict[Environment, Pool] = {}
@@ -74,6 +79,7 @@ class Host:
     async def open(self) -> None:
         """Reaps what an earlier run left, and gets ready."""
         await self._driver.open()
+        await self._images.open()
         metrics.environments.labels("parked").set_function(lambda: self._driver.parked)
         self._tasks.forever("reaper", self._stop_idle())
         self._tasks.forever("tree collector", self._collect_trees())
@@ -424,6 +430,7 @@ class Host:
             await self._clock.sleep(_COLLECT_SECONDS)
             try:
                 await self._trees.collect(self._config.cache_mb << 20)
+                await self._images.collect(self._config.cache_mb << 20)
             except OSError as failure:
                 _log.error("Unpacked code could not be removed.", failure=failure)
 

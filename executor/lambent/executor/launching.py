@@ -5,19 +5,22 @@ decides when, and for whom.
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lambent.executor import extension_start, limits, log_lines, variables
 from lambent.executor.drivers.base import EnvironmentSpec, Sandbox, Share, Snapshot
 from lambent.executor.environment import Environment
 from lambent.executor.environment_states import Owner
 from lambent.executor.function_log import Facts, FunctionLog
+from lambent.executor.image_cache import ImageCache, Unpacked, whole_path
 from lambent.executor.meter import Meter
 from lambent.executor.restore import INIT_SECONDS, Restore
 from lambent.executor.runtimes import entrypoint
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel.arn import runtime_version_arn
-from lambent.kernel.errors import InvalidRuntimeException, LambdaError, ServiceException
+from lambent.kernel.errors import InvalidImage, InvalidRuntimeException, LambdaError, ServiceException
+from lambent.kernel.images.source import ImageError
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion
 from lambent.kernel.ports import Clock, LogStore
@@ -69,9 +72,13 @@ class Launcher:
     clock: Clock
     tasks: Tasks
     start: Callable[[EnvironmentSpec], Awaitable[Sandbox]]
+    images: ImageCache
 
     def command(self, target: FunctionVersion) -> RuntimeCommand:
         """Raises InvalidRuntimeException."""
+        if target.image is not None:  # which says the rest when it is there
+            version = f"image:{target.image.digest.removeprefix('sha256:')[:12]}"
+            return RuntimeCommand((), (), Path("/nonexistent"), {}, version)
         problem, _ = self.runtimes.problem(target.runtime)
         if problem is not None:
             raise InvalidRuntimeException(problem)
@@ -116,6 +123,8 @@ class Launcher:
         task, opt = code = await self._fetch(target)
         try:
             return self._spec("expected", target, self.command(target), code)[0]
+        except InvalidImage:
+            raise
         except LambdaError as failure:
             _log.debug(
                 "A function's environments cannot be made ready.", function=target.name, why=failure.message
@@ -126,7 +135,9 @@ class Launcher:
             if opt is not None:
                 opt.release()
 
-    async def _fetch(self, target: FunctionVersion) -> tuple[Tree, Tree | None]:
+    async def _fetch(self, target: FunctionVersion) -> tuple[Tree | Unpacked, Tree | None]:
+        if target.image is not None:
+            return await self.images.acquire(target.image), None
         task = await self.trees.acquire(target.archive)
         try:
             opt = await self.trees.acquire_opt([layer.archive for layer in target.layers])
@@ -157,20 +168,23 @@ class Launcher:
         environment_id: str,
         target: FunctionVersion,
         command: RuntimeCommand,
-        code: tuple[Tree, Tree | None],
+        code: tuple[Tree | Unpacked, Tree | None],
         *,
         stream: str = "",
         provisioned: bool = False,
     ) -> tuple[EnvironmentSpec, Sequence[str]]:
         """What to start for this code and these layers; the names of the external extensions in it."""
         task, opt = code
+        if isinstance(task, Unpacked):
+            command = _of_image(target, command, task)
         opt_dir = opt.path if opt is not None else None
         wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
-        command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
-        external = extension_start.external(opt_dir)
+        if not isinstance(task, Unpacked):
+            command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
+        external = extension_start.external(task.path / "opt" if isinstance(task, Unpacked) else opt_dir)
         if external and command.root is not None:
             raise ServiceException(
-                f"{target.runtime} runs in an image here, where external extensions are not started: "
+                "External extensions are not started in images here, and this function has some: "
                 f"{', '.join(external)}."
             )
         if external:
@@ -188,7 +202,7 @@ class Launcher:
                 endpoints=self.config.endpoints,
                 provisioned=provisioned,
             ),
-            task_dir=task.path,
+            task_dir=None if isinstance(task, Unpacked) else task.path,
             runtime_dir=command.runtime_dir,
             opt_dir=opt_dir,
             prefixes=command.prefixes,
@@ -196,6 +210,7 @@ class Launcher:
             ephemeral_mb=target.ephemeral_storage,
             fork_env=command.fork_env,
             root=command.root,
+            cwd=_working_directory(target, task),
             shares=self._shares(target),
         )
         return made, external
@@ -229,3 +244,24 @@ class Launcher:
 
         sandbox.exited.add_done_callback(released)
         return sandbox
+
+
+def _of_image(target: FunctionVersion, command: RuntimeCommand, unpacked: Unpacked) -> RuntimeCommand:
+    """What starts it: the image's entrypoint and command, as far as the function has none of its own. Raises
+    InvalidImage."""
+    use, image = target.image, unpacked.image
+    assert use is not None
+    argv = [*(use.entry_point or image.entrypoint), *(use.command or image.command)]
+    try:
+        if not argv:
+            raise ImageError("it has no entrypoint, and the function's ImageConfig names none")
+        argv = whole_path(unpacked.path, argv, image.environment)
+    except ImageError as failure:
+        raise InvalidImage(f"The image {use.uri} cannot be started: {failure}.") from None
+    return replace(command, argv=argv, env=dict(image.environment), root=unpacked.path)
+
+
+def _working_directory(target: FunctionVersion, code: Tree | Unpacked) -> str:
+    if not isinstance(code, Unpacked) or target.image is None:
+        return "/var/task"
+    return target.image.working_directory or code.image.working_directory

@@ -59,6 +59,8 @@ def build(
     # Long-lived keys have none, and a made-up one would make them invalid.
     if credentials.session_token:
         reserved["AWS_SESSION_TOKEN"] = credentials.session_token
+    if target.image is not None:
+        del reserved["_HANDLER"]  # its entrypoint's to set
     if target.restores:  # the stream that one is restored into is not that of its init
         del reserved["AWS_LAMBDA_LOG_GROUP_NAME"], reserved["AWS_LAMBDA_LOG_STREAM_NAME"]
     if "AWS_EXECUTION_ENV" in runtime:

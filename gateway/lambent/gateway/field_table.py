@@ -13,6 +13,10 @@ def _enforced(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_fields_enforced.py::test_{name}")
 
 
+def _image(name: str) -> Enforced:
+    return Enforced(f"tests/e2e/test_image_functions.py::test_{name}")
+
+
 def _streamed(name: str) -> Enforced:
     return Enforced(f"tests/e2e/test_streaming.py::test_{name}")
 
@@ -72,7 +76,7 @@ _CODE: Fields = {
     "S3ObjectVersion": _from_s3("a_version_of_an_object"),
     "S3ObjectStorageMode": _STORAGE_MODE,
 }
-_FUNCTION_CODE: Fields = {**_CODE, "ImageUri": _IMAGE_URI, "SourceKMSKeyArn": _KMS}
+_FUNCTION_CODE: Fields = {**_CODE, "ImageUri": _image("a_function_is_an_image"), "SourceKMSKeyArn": _KMS}
 
 _CONFIGURATION: Fields = {
     "FunctionName": _FUNCTION_NAME,
@@ -106,9 +110,9 @@ _CONFIGURATION: Fields = {
     "FileSystemConfigs.S3FilesConfig": Refused(
         "an access point stands for a folder here, and nothing of it would act. Leave it out.", unless=({},)
     ),
-    "ImageConfig": Refused(
-        "container images are not built. Leave it out; a zip function's start is set by Handler.", unless=({},)
-    ),
+    "ImageConfig.EntryPoint": _image("its_configuration_replaces_the_images"),
+    "ImageConfig.Command": _image("its_configuration_replaces_the_images"),
+    "ImageConfig.WorkingDirectory": _image("its_configuration_replaces_the_images"),
     "EphemeralStorage.Size": _enforced("ephemeral_storage"),
     "SnapStart.ApplyOn": Enforced(
         "tests/e2e/test_snap_start.py::test_a_versions_environments_are_restored_from_one_init"
@@ -198,9 +202,7 @@ TABLE: Mapping[str, Fields] = {
         **_under("Code", _FUNCTION_CODE),
         "Publish": _versioned("a_function_may_be_created_with_its_first_version"),
         "PublishTo": _PUBLISH_TO,
-        "PackageType": Refused(
-            "container images are not built. Send a zip archive with PackageType Zip.", unless=("Zip",)
-        ),
+        "PackageType": _image("a_function_is_an_image"),
         "Tags": _handled("get_function_has_tags_and_reserved_concurrency_when_set"),
         "CodeSigningConfigArn": Refused(
             "code signing is not built, and no signature would be checked. Leave it out."
@@ -212,7 +214,7 @@ TABLE: Mapping[str, Fields] = {
     "GetFunctionConfiguration": _ONE_FUNCTION,
     "UpdateFunctionCode": {
         **_FUNCTION_CODE,
-        "ImageUri": _enforced("image_uri_of_a_zip_function"),
+        "ImageUri": _image("a_tag_that_moves_changes_nothing_until_the_code_is_updated"),
         "FunctionName": _FUNCTION_NAME,
         "Architectures": _ARCHITECTURES,
         "Publish": _versioned("an_update_of_the_code_may_publish_it"),

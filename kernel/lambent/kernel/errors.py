@@ -131,6 +131,16 @@ class InvalidZipFileException(LambdaError):
     status = 502
 
 
+class InvalidImage(ServiceException):
+    """The function's container image cannot be had."""
+
+    # AWS has a StateReasonCode of this name, and no exception.
+
+    @property
+    def code(self) -> str:
+        return "ServiceException"
+
+
 class InvalidRuntimeException(LambdaError):
     """The runtime or runtime version specified is not on this machine any more."""
 

@@ -78,6 +78,18 @@ class FileSystem:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageUse:
+    """The container image that a function is. `uri` as it was given; `digest` of the manifest that it stood for
+    then; the rest is AWS's ImageConfig, None: the image's own."""
+
+    uri: str
+    digest: str
+    entry_point: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    working_directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionVersion:
     """One version's configuration and code: `$LATEST`, or a published number, which never changes but for its
     state.
@@ -115,6 +127,7 @@ class FunctionVersion:
     file_systems: tuple[FileSystem, ...] | None = None
     tracing: str | None = None  # AWS: TracingConfig.Mode; None: PassThrough
     snap_start: str | None = None  # AWS: SnapStart.ApplyOn; None: None
+    image: ImageUse | None = None  # then there is no runtime and no handler, and `archive` has its digest
 
     @property
     def restores(self) -> bool:

@@ -143,6 +143,16 @@ class Settings(BaseSettings):
         description="Folders that functions may mount by FileSystemConfigs, as ACCESS_POINT=FOLDER[:ro], by "
         "commas: fsap-0123456789abcdef0=/srv/models:ro. The same for all roles; on every executor.",
     )
+    image_registries: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Registries whose images functions may be (PackageType Image), as HOST or HOST:PORT, by "
+        "commas. The same for all roles.",
+    )
+    image_layouts: Path | None = Field(
+        default=None,
+        description="A folder of OCI image layouts that functions may be, as oci-layout:/FOLDER:TAG. On every "
+        "gateway and executor.",
+    )
     reachable: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URLs that functions may reach although they are on loopback."
     )
@@ -237,7 +247,7 @@ class Settings(BaseSettings):
     def _file_systems(cls, value: object) -> object:
         return shares.parse(value) if isinstance(value, str) else value
 
-    @field_validator("reachable", mode="before")
+    @field_validator("reachable", "image_registries", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # NoDecode: the variable is read here, for pydantic-settings itself takes JSON only.

@@ -14,6 +14,7 @@ from running import zipped
 from lambent.executor.drivers.base import EnvironmentSpec, Exit, NoRoom, NoSnapshot, Sandbox, Snapshot
 from lambent.executor.execution import Execution
 from lambent.executor.host import Host
+from lambent.executor.image_cache import ImageCache
 from lambent.executor.launching import HostConfig
 from lambent.executor.meter import Meter
 from lambent.executor.runtimes.family import RuntimeCommand
@@ -133,6 +134,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Callable[..., "asyncio.Future[St
             logs=MemoryLogs(),
             meter=Meter(KeptRecords(), SystemClock()),
             clock=SystemClock(),
+            images=ImageCache(tmp_path / "images"),
         )
         await host.open()
         stages.append(Stage(host, driver, replace(TARGET, archive=archive, uid=f"u{len(stages)}")))

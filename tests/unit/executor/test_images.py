@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from images import Made, layer
 
-from lambent.executor.images import pull, reference, unpack
-from lambent.executor.images.source import ImageError
+from lambent.kernel.images import pull, reference, unpack
+from lambent.kernel.images.source import ImageError
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -211,8 +211,8 @@ def functions(
     rows = [
         (
             row["FunctionName"],
-            row["Runtime"],
-            row["Handler"],
+            row.get("Runtime", "an image"),
+            row.get("Handler", ""),
             f"{row['MemorySize']} MB",
             f"{row['Timeout']} s",
             f"{row['CodeSize'] / 1024:.0f} KB",

@@ -27,13 +27,13 @@ class EnvironmentSpec:
     `argv[0]` and `prefixes` (folders of the interpreter, bound read-only at the same path) are the runtime's.
     Memory and ephemeral storage in MB. `fork_env`: the variables of a process of `argv` from which a driver may
     fork this one instead of starting it; None: it can't be forked. `root`: the root file system inside,
-    instead of this machine's own; it has its own /var/runtime.
+    instead of this machine's own; it has its own /var/runtime. `task_dir` None: and its own /var/task.
     """
 
     id: str
     argv: Sequence[str]
     env: Mapping[str, str]
-    task_dir: Path
+    task_dir: Path | None
     runtime_dir: Path
     opt_dir: Path | None
     prefixes: Sequence[Path]
@@ -44,6 +44,7 @@ class EnvironmentSpec:
     snapshot: "Snapshot | None" = None
     template: bool = False
     root: Path | None = None
+    cwd: str = "/var/task"
 
 
 @dataclass(frozen=True, slots=True)

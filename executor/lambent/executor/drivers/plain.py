@@ -129,6 +129,8 @@ class PlainDriver:
         _log.warning("Functions run without any isolation: the setting isolation is none.")
 
     async def start(self, spec: EnvironmentSpec) -> Sandbox:
+        if spec.root is not None or spec.task_dir is None:
+            raise ServiceException("images run in isolated environments only; isolation is none")
         if spec.shares:
             raise ServiceException("file systems are mounted in isolated environments only; isolation is none")
         listener = socket.socket()

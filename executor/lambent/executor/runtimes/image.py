@@ -7,14 +7,11 @@ own entrypoint.
 """
 
 import asyncio
-import os
 import shutil
 import time
 from pathlib import Path
 
-from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
-from lambent.executor.images import pull, reference, unpack
-from lambent.executor.images.source import ImageError
+from lambent.executor.image_cache import make_places, whole_path
 from lambent.executor.runtimes import folders
 from lambent.executor.runtimes.family import (
     RUNTIME_DIR,
@@ -26,6 +23,8 @@ from lambent.executor.runtimes.family import (
 )
 from lambent.executor.runtimes.folders import Folder
 from lambent.kernel.errors import ServiceException
+from lambent.kernel.images import pull, reference, unpack
+from lambent.kernel.images.source import ImageError
 
 FAMILY = "image"
 _ROOT = "root"
@@ -117,10 +116,7 @@ def _make(
     work.mkdir()
     image = pull.pull(wanted, inside, work, options.on_line)
     shutil.rmtree(work)
-    for name in IMAGE_FOLDERS:
-        unpack.inside(inside, name).mkdir(parents=True, exist_ok=True)
-    for name in IMAGE_FILES:
-        unpack.inside(inside, name).touch()
+    make_places(inside)
     said = {
         "image": named,
         "digest": image.digest,
@@ -137,9 +133,4 @@ def _start(root: Path, image: pull.Image) -> list[str]:
     command = [*image.entrypoint, *image.command]
     if not command:
         raise ImageError(f"it has neither {_BOOTSTRAP} nor an entrypoint, so nothing can be started in it")
-    if command[0].startswith("/"):
-        return command
-    for folder in image.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":"):
-        if unpack.inside(root, f"{folder}/{command[0]}").is_file():
-            return [os.path.join(folder, command[0]), *command[1:]]
-    raise ImageError(f"its entrypoint {command[0]} is nowhere in it")
+    return whole_path(root, command, image.environment)

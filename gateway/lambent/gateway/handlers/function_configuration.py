@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lambent.gateway.handlers import lifecycle
+from lambent.gateway.handlers import images, lifecycle
 from lambent.gateway.handlers.archives import check_unzipped, resolve_layers
 from lambent.gateway.handlers.lookup import existing, existing_version, reference, unqualified
 from lambent.gateway.handlers.render import configuration
@@ -21,6 +21,7 @@ from lambent.gateway.handlers.validation import (
     tracing_mode,
 )
 from lambent.gateway.services import Call, Services
+from lambent.kernel.errors import InvalidParameterValueException
 from lambent.kernel.models import FunctionVersion
 
 # Members that are stored as they come: (AWS's name, ours).
@@ -50,12 +51,23 @@ async def update_function_configuration(
     name = unqualified(services, members)
     function = await existing(services, name)
     lifecycle.check_changeable(services, function.latest, members.get("RevisionId"))
+    _check_kind(function.latest, members)
     if members.get("Runtime") is not None:
         accept_runtime(services, call, members["Runtime"])
     check_handler(members.get("Handler") or "")
     changed = await _changed(services, function.latest, members)
     latest = await lifecycle.update(services, function, changed)
     return configuration(services.settings, latest)
+
+
+def _check_kind(latest: FunctionVersion, members: Mapping[str, Any]) -> None:
+    """Raises InvalidParameterValueException for members of the other kind of package."""
+    if latest.image is None and members.get("ImageConfig"):
+        raise InvalidParameterValueException(
+            "Please don't provide ImageConfig when updating a function with packageType Zip."
+        )
+    if latest.image is not None and any(members.get(each) for each in ("Runtime", "Handler", "Layers")):
+        raise InvalidParameterValueException(images.NOT_OF_AN_IMAGE)
 
 
 async def _changed(services: Services, latest: FunctionVersion, members: Mapping[str, Any]) -> FunctionVersion:
@@ -75,6 +87,8 @@ async def _changed(services: Services, latest: FunctionVersion, members: Mapping
         changes["tracing"] = tracing_mode(members["TracingConfig"])
     if members.get("FileSystemConfigs") is not None:
         changes["file_systems"] = file_systems(services, members["FileSystemConfigs"])
+    if members.get("ImageConfig") is not None and latest.image is not None:
+        changes["image"] = images.configured(latest.image, members["ImageConfig"])
     if members.get("SnapStart") is not None:
         changes["snap_start"] = snap_start(members["SnapStart"])
     if members.get("Layers") is not None:

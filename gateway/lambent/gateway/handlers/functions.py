@@ -5,10 +5,11 @@ AWS: CreateFunction, GetFunction, ListFunctions, DeleteFunction.
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lambent.gateway.fields import this_architecture
-from lambent.gateway.handlers import lifecycle, paging
+from lambent.gateway.handlers import images, lifecycle, paging
 from lambent.gateway.handlers.archives import (
     check_unzipped,
     inspected,
@@ -47,12 +48,9 @@ async def create_function(services: Services, call: Call, members: Mapping[str, 
     AWS: CreateFunction."""
     name = unqualified(services, members)
     check_name(name)
-    if not members.get("Runtime") or not members.get("Handler"):
-        raise InvalidParameterValueException(
-            "Runtime and Handler are mandatory parameters for functions created with deployment packages."
-        )
-    check_handler(members["Handler"])
-    accept_runtime(services, call, members["Runtime"])
+    of_image = images.check(members)
+    if not of_image:
+        _check_runtime(services, call, members)
     variables = environment_variables(members.get("Environment") or {})
     tags = checked_tags(members.get("Tags") or {})
     logs = logging_config(members.get("LoggingConfig") or {}, LoggingConfig(log_group=f"/aws/lambda/{name}"))
@@ -60,16 +58,29 @@ async def create_function(services: Services, call: Call, members: Mapping[str, 
     if await services.store.get(name) is not None:
         raise lifecycle.already_exists(name)
     layers = await resolve_layers(services, members.get("Layers") or ())
-    data = await read_source(services, members["Code"], what="function")
-    archive = await inspected(services, data)
-    check_unzipped(archive, layers)
-    publish = bool(members.get("Publish"))
-    await keep(services, data, archive, published=publish)
-    latest = _first_version(services, name, members, archive, layers, variables, logs)
+    publish, image = bool(members.get("Publish")), None
+    if of_image:
+        image, archive = await images.resolved(services, members["Code"]["ImageUri"])
+        image = images.configured(image, members.get("ImageConfig") or {})
+    else:
+        data = await read_source(services, members["Code"], what="function")
+        archive = await inspected(services, data)
+        check_unzipped(archive, layers)
+        await keep(services, data, archive, published=publish)
+    latest = replace(_first_version(services, name, members, archive, layers, variables, logs), image=image)
     check_snap_start(latest)
     function = Function(name=name, uid=latest.uid, latest=latest, tags=tags)
     made = await lifecycle.create(services, function, publish=publish)
     return configuration(services.settings, made, qualifier=made.version if publish else None)
+
+
+def _check_runtime(services: Services, call: Call, members: Mapping[str, Any]) -> None:
+    if not members.get("Runtime") or not members.get("Handler"):
+        raise InvalidParameterValueException(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+        )
+    check_handler(members["Handler"])
+    accept_runtime(services, call, members["Runtime"])
 
 
 def _first_version(
@@ -88,8 +99,8 @@ def _first_version(
         version=LATEST,
         generation=1,
         revision_id=lifecycle.new_revision(),
-        runtime=members["Runtime"],
-        handler=members["Handler"],
+        runtime=members.get("Runtime") or "",
+        handler=members.get("Handler") or "",
         role=members["Role"],
         archive=archive,
         last_modified=services.clock.now(),
@@ -117,7 +128,9 @@ async def get_function(services: Services, call: Call, members: Mapping[str, Any
     function, version = await existing_version(services, named.name, named.qualifier)
     answer: dict[str, Any] = {
         "Configuration": configuration(services.settings, version, qualifier=named.qualifier),
-        "Code": {
+        "Code": images.code(version)
+        if version.image is not None
+        else {
             "RepositoryType": "S3",
             "Location": services.code_urls.sign(call.base_url, version.archive.digest),
         },

@@ -17,6 +17,7 @@ from lambent.gateway.handlers.lookup import arn_of, missing
 from lambent.gateway.services import Services
 from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import (
+    InvalidImage,
     InvalidRuntimeException,
     InvalidZipFileException,
     LambdaError,
@@ -37,6 +38,7 @@ CREATING_CODE = "Creating"
 _REASON_CODES: tuple[tuple[type[LambdaError], str], ...] = (
     (InvalidZipFileException, "InvalidZipFileException"),
     (InvalidRuntimeException, "InvalidRuntime"),
+    (InvalidImage, "InvalidImage"),
     (SnapStartTimeoutException, "FunctionError.InitTimeout"),
     (SnapStartException, "FunctionError.RuntimeInitError"),
 )
@@ -178,6 +180,7 @@ def _what_runs(version: FunctionVersion) -> tuple[object, ...]:
         version.layers,
         version.logging,
         version.snap_start,
+        version.image,
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from lambent.gateway.handlers.images import config_response
 from lambent.kernel.arn import function_arn, layer_arn, runtime_version_arn
 from lambent.kernel.models import Archive, FunctionVersion, LayerVersion, LoggingConfig, State
 from lambent.kernel.settings import Settings
@@ -40,15 +41,15 @@ def configuration(
         "FunctionArn": function_arn(
             region=settings.region, account=settings.account_id, name=version.name, qualifier=qualifier
         ),
-        "Runtime": version.runtime,
+        "Runtime": version.runtime or None,
         "Role": version.role,
-        "Handler": version.handler,
+        "Handler": version.handler or None,
         "CodeSize": version.archive.size,
         "Description": version.description,
         "Timeout": version.timeout,
         "MemorySize": version.memory_size,
         "LastModified": timestamp(version.last_modified),
-        "CodeSha256": version.archive.sha256,
+        "CodeSha256": version.archive.sha256 if version.image is None else version.archive.digest,
         "Version": version.version,
         "Environment": {"Variables": dict(version.environment)} if version.environment else None,
         "DeadLetterConfig": {"TargetArn": version.dead_letter} if version.dead_letter else None,
@@ -61,7 +62,8 @@ def configuration(
         "LastUpdateStatus": str(version.last_update_status) if version.last_update_status else None,
         "LastUpdateStatusReason": version.last_update_status_reason,
         "LastUpdateStatusReasonCode": version.last_update_status_reason_code,
-        "PackageType": "Zip",
+        "PackageType": "Zip" if version.image is None else "Image",
+        "ImageConfigResponse": config_response(version.image) if version.image is not None else None,
         "Architectures": list(version.architectures),
         "EphemeralStorage": {"Size": version.ephemeral_storage},
         "FileSystemConfigs": [
@@ -71,7 +73,9 @@ def configuration(
         "SnapStart": _snap_start(version),
         "RuntimeVersionConfig": {
             "RuntimeVersionArn": runtime_version_arn(region=settings.region, runtime=version.runtime)
-        },
+        }
+        if version.runtime
+        else None,
         "LoggingConfig": _logging(version.logging),
     }
     return present(shape)

@@ -127,6 +127,8 @@ def check_snap_start(version: FunctionVersion) -> None:
     limitations" of SnapStart."""
     if version.snap_start is None:
         return
+    if version.image is not None:
+        raise InvalidParameterValueException("SnapStart does not support functions of container images.")
     if not _RESTORED.fullmatch(version.runtime):
         raise InvalidParameterValueException(
             f"{version.runtime} is not supported for SnapStart enabled functions."

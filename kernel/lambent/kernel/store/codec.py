@@ -28,7 +28,7 @@ LAYOUT = 2
 knows only 1 would collect."""
 
 # Fields that came after schema 1: written where they are set, so that all older values keep their form.
-_ADDED = ("qualifier", "file_systems", "tracing", "snap_start")
+_ADDED = ("qualifier", "file_systems", "tracing", "snap_start", "image")
 
 _T = TypeVar("_T")
 _FUNCTION_VERSION = TypeAdapter(FunctionVersion)

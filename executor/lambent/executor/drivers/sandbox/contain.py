@@ -55,7 +55,7 @@ def run(
         steps.at("root")
         sys_.pivot(root)
         settle(steps, channel)
-        os.chdir("/var/task")
+        os.chdir(request["cwd"])
         drop(steps, request, program)
         steps.at(f"starting {request['argv'][0]}")
         os.execve(request["argv"][0], request["argv"], request["env"])

@@ -10,7 +10,7 @@ import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from lambent.executor.images.source import ImageError
+from lambent.kernel.images.source import ImageError
 
 MAX_BYTES = 10 << 30  # AWS: of an image, unpacked
 MAX_FILES = 1_000_000

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lambent.executor.images.layout import Layout
-from lambent.executor.images.reference import DIGEST, Reference
-from lambent.executor.images.registry import Registry
-from lambent.executor.images.source import ImageError, Source, member
-from lambent.executor.images.unpack import MAX_BYTES, Unpacking
+from lambent.kernel.images.layout import Layout
+from lambent.kernel.images.reference import DIGEST, Reference
+from lambent.kernel.images.registry import Registry
+from lambent.kernel.images.source import ImageError, Source, member
+from lambent.kernel.images.unpack import MAX_BYTES, Unpacking
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MAX_LAYERS = 127
@@ -34,6 +34,16 @@ def source_of(reference: Reference) -> Source:
     if reference.is_layout:
         return Layout(Path(reference.name))
     return Registry(reference.registry, reference.name)
+
+
+def by_digest(reference: Reference, digest: str) -> Reference:
+    """That image, wherever its tag has moved."""
+    return Reference(reference.registry, reference.name, digest)
+
+
+def resolve(reference: Reference) -> str:
+    """The digest of the image for this machine. Raises ImageError."""
+    return _for_this_machine(source_of(reference), reference.wanted)[1]
 
 
 def pull(reference: Reference, root: Path, work: Path, on_line: Callable[[str], None] | None = None) -> Image:

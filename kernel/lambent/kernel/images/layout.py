@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from lambent.executor.images.reference import DIGEST
-from lambent.executor.images.source import MAX_MANIFEST, ImageError, check, copy_checked, member
+from lambent.kernel.images.reference import DIGEST
+from lambent.kernel.images.source import MAX_MANIFEST, ImageError, check, copy_checked, member
 
 _NAMED = "org.opencontainers.image.ref.name"
 

@@ -15,8 +15,8 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from lambent.executor.images.reference import DIGEST
-from lambent.executor.images.source import (
+from lambent.kernel.images.reference import DIGEST
+from lambent.kernel.images.source import (
     INDEXES,
     MANIFESTS,
     MAX_MANIFEST,

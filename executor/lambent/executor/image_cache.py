@@ -1,0 +1,150 @@
+"""The images of functions, unpacked: each once, by its digest, below the data folder, for all environments that
+are made of it. What is there is whole, since it gets its name last; what no environment uses may go.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
+from lambent.executor.runtimes.folders import readable
+from lambent.kernel.errors import InvalidImage, ServiceException
+from lambent.kernel.images import pull, unpack
+from lambent.kernel.images.reference import parse
+from lambent.kernel.images.source import ImageError
+from lambent.kernel.log import Log
+from lambent.kernel.models import ImageUse
+
+_log = Log(__name__)
+_ROOT, _SAID = "root", "image.json"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An image in use, until `release`. `path`: its root file system."""
+
+    path: Path
+    image: pull.Image
+    cache: "ImageCache"
+
+    def release(self) -> None:
+        self.cache.released(self.image.digest)
+
+
+class ImageCache:
+    """`folder`: its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._uses: Counter[str] = Counter()
+        self._pulling: dict[str, asyncio.Task[None]] = {}
+
+    async def open(self) -> None:
+        """Removes what was under way when the last run ended."""
+        await asyncio.to_thread(self._clear)
+
+    def _clear(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._folder.glob(".new-*"):
+            shutil.rmtree(left)
+
+    async def acquire(self, use: ImageUse) -> Unpacked:
+        """Fetched if it is not there. Raises InvalidImage, ServiceException."""
+        self._uses[use.digest] += 1
+        try:
+            path = self._path(use.digest)
+            if not path.exists():
+                if use.digest not in self._pulling:
+                    task = asyncio.ensure_future(asyncio.to_thread(self._pull, use, path))
+                    self._pulling[use.digest] = task
+                    task.add_done_callback(lambda _: self._pulling.pop(use.digest, None))
+                await asyncio.shield(self._pulling[use.digest])
+            said = json.loads((path / _SAID).read_text())
+            os.utime(path)
+            return Unpacked(path / _ROOT, pull.Image(**said), self)
+        except BaseException:
+            self.released(use.digest)
+            raise
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest.removeprefix("sha256:")
+
+    def _pull(self, use: ImageUse, path: Path) -> None:
+        new = self._folder / f".new-{uuid.uuid4().hex}"
+        root, work = new / _ROOT, new / "work"
+        try:
+            root.mkdir(parents=True)
+            work.mkdir()
+            reference = parse(use.uri)
+            image = pull.pull(pull.by_digest(reference, use.digest), root, work)
+            shutil.rmtree(work)
+            make_places(root)
+            readable(root)
+            (new / _SAID).write_text(json.dumps(asdict(image)))
+            os.sync()  # the name must not outlive a power cut without the files
+            new.rename(path)
+            _log.info("An image is unpacked.", image=use.uri, digest=use.digest)
+        except ImageError as failure:
+            raise InvalidImage(f"The image {use.uri} cannot be had: {failure}") from None
+        except OSError as failure:
+            raise ServiceException(f"The image {use.uri} could not be unpacked: {failure}") from failure
+        finally:
+            if new.exists():
+                shutil.rmtree(new)
+
+    def released(self, digest: str) -> None:
+        self._uses[digest] -= 1
+        if self._uses[digest] <= 0:
+            del self._uses[digest]
+
+    async def collect(self, keep_bytes: int) -> int:
+        """Removes what nothing uses, the least recently used first, until so much is left; how many."""
+        there = await asyncio.to_thread(self._by_age)
+        unused = [path for path in there if f"sha256:{path.name}" not in self._uses]
+        sizes = await asyncio.to_thread(lambda: {path: _size(path) for path in unused})
+        total, removed = sum(sizes.values()), 0
+        for path in unused:
+            if total <= keep_bytes:
+                break
+            aside = self._folder / f".new-{uuid.uuid4().hex}"
+            if f"sha256:{path.name}" in self._uses:
+                continue
+            path.rename(aside)
+            await asyncio.to_thread(shutil.rmtree, aside)
+            total, removed = total - sizes[path], removed + 1
+        return removed
+
+    def _by_age(self) -> list[Path]:
+        if not self._folder.exists():
+            return []
+        found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def make_places(root: Path) -> None:
+    """What an environment needs a place for."""
+    for name in IMAGE_FOLDERS:
+        unpack.inside(root, name).mkdir(parents=True, exist_ok=True)
+    for name in IMAGE_FILES:
+        unpack.inside(root, name).touch()
+
+
+def whole_path(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """The command with the whole path of its program. Raises ImageError."""
+    if command[0].startswith("/"):
+        return list(command)
+    for folder in environment.get("PATH", _PATH).split(":"):
+        if folder.startswith("/") and unpack.inside(root, f"{folder}/{command[0]}").is_file():
+            return [os.path.join(folder, command[0]), *command[1:]]
+    raise ImageError(f"its entrypoint {command[0]} is nowhere in it")
+
+
+def _size(path: Path) -> int:
+    return sum(each.lstat().st_size for each in path.rglob("*"))

@@ -1,0 +1,164 @@
+"""Functions that are container images, from a real registry and from a layout, without Docker."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from images import Made, as_aws_makes_them, registry
+from running import ROLE, Functions, Server
+
+pytestmark = pytest.mark.timeout(240)
+CODE = """
+import os, sys
+def handler(event, context):
+    return {"event": event, "said": %r, "cwd": os.getcwd(), "handler": os.environ["_HANDLER"],
+            "variables": [os.environ.get(name) for name in ("OWN", "LAMBDA_TASK_ROOT", "AWS_EXECUTION_ENV")],
+            "ids": [os.getuid(), os.getgid()], "file": __file__, "top": sorted(os.listdir("/"))}
+def other(event, context):
+    return "other"
+"""
+
+
+def image(said: str, **config: Any) -> Made:
+    return as_aws_makes_them({"app.py": (CODE % said).encode()}, Cmd=["app.handler"], **config)
+
+
+class World:
+    def __init__(self, functions: Functions, address: str, layouts: Path) -> None:
+        self.functions = functions
+        self.address = address
+        self.layouts = layouts
+
+    def create(self, uri: str, **members: Any) -> str:
+        name = f"image-{uuid.uuid4().hex[:12]}"
+        given = {"PackageType": "Image", "Code": {"ImageUri": uri}, "Role": ROLE, "Timeout": 10, **members}
+        self.functions.aws.create_function(FunctionName=name, **given)
+        self.functions.active(name)
+        return name
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("image-functions")
+    layouts = folder / "layouts"
+    layouts.mkdir()
+    with registry(folder) as address:
+        settings = {"LAMBENT_IMAGE_REGISTRIES": address, "LAMBENT_IMAGE_LAYOUTS": str(layouts)}
+        server = Server(folder / "data", "--no-s3", environment=settings).start()
+        yield World(Functions(server), address, layouts)
+        assert server.stop() == 0, server.output()
+
+
+def test_a_function_is_an_image(world: World) -> None:
+    made = image("one")
+    made.push(world.address, "team/one", "v1")
+    uri = f"{world.address}/team/one:v1"
+    name = world.create(uri, Environment={"Variables": {"OWN": "mine"}})
+    aws = world.functions.aws
+    told = aws.get_function(FunctionName=name)
+    configuration, digest = told["Configuration"], made.manifest["digest"]
+    assert configuration["PackageType"] == "Image" and configuration["CodeSize"] == 0
+    assert configuration["CodeSha256"] == digest.removeprefix("sha256:")
+    assert not {"Runtime", "Handler", "Layers", "RuntimeVersionConfig"} & configuration.keys()
+    assert told["Code"] == {
+        "RepositoryType": "ECR",
+        "ImageUri": uri,
+        "ResolvedImageUri": f"{world.address}/team/one@{digest}",
+    }
+    for number in (1, 2):
+        answer = world.functions.invoke(name, {"n": number})
+        assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
+        found = answer.result
+    assert found.pop("event") == {"n": 2}
+    assert "srv" not in found.pop("top"), "nothing of this machine is there"
+    assert found == {
+        "said": "one",
+        "cwd": "/var/task",
+        "handler": "app.handler",
+        "variables": ["mine", "/var/task", None],
+        "ids": [993, 990],
+        "file": "/var/task/app.py",
+    }
+    listed = [row for page in aws.get_paginator("list_functions").paginate() for row in page["Functions"]]
+    assert next(row for row in listed if row["FunctionName"] == name)["PackageType"] == "Image"
+    version = aws.publish_version(FunctionName=name)["Version"]
+    assert world.functions.invoke(name, Qualifier=version).result["said"] == "one"
+
+
+def test_a_tag_that_moves_changes_nothing_until_the_code_is_updated(world: World) -> None:
+    uri = f"{world.address}/team/two:latest"
+    image("old").push(world.address, "team/two", "latest")
+    name = world.create(uri)
+    image("new").push(world.address, "team/two", "latest")
+    assert world.functions.invoke(name).result["said"] == "old"
+    aws = world.functions.aws
+    aws.update_function_code(FunctionName=name, ImageUri=uri)
+    world.functions.active(name)
+    assert world.functions.invoke(name).result["said"] == "new"
+    with pytest.raises(ClientError, match="Please provide ImageUri when updating a function"):
+        aws.update_function_code(FunctionName=name, ZipFile=b"x")
+
+
+def test_its_configuration_replaces_the_images(world: World) -> None:
+    image("three").write(world.layouts / "three", "tag")
+    name = world.create(
+        f"oci-layout:{world.layouts}/three:tag",
+        ImageConfig={"Command": ["app.other"], "WorkingDirectory": "/tmp"},
+    )
+    assert world.functions.invoke(name).result == "other"
+    aws = world.functions.aws
+    shown = aws.get_function_configuration(FunctionName=name)["ImageConfigResponse"]
+    assert shown == {"ImageConfig": {"Command": ["app.other"], "WorkingDirectory": "/tmp"}}
+    entry = ["/bin/sh", "-c", "cd / && _HANDLER=app.handler exec /var/runtime/bootstrap"]
+    aws.update_function_configuration(FunctionName=name, ImageConfig={"EntryPoint": entry})
+    world.functions.active(name)
+    found = world.functions.invoke(name).result
+    assert (found["cwd"], found["said"]) == ("/", "three")
+    aws.update_function_configuration(FunctionName=name, ImageConfig={})
+    world.functions.active(name)
+    assert world.functions.invoke(name).result["cwd"] == "/var/task"
+    assert "ImageConfigResponse" not in aws.get_function_configuration(FunctionName=name)
+
+
+def test_what_cannot_be_an_image_is_refused(world: World) -> None:
+    good = f"{world.address}/team/refused:v1"
+    image("x").push(world.address, "team/refused", "v1")
+    package = "intended function PackageType is"
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"Code": {"ImageUri": f"{world.address}/team/none:v1"}}, "is not valid. Provide a valid source image"),
+        ({"Code": {"ImageUri": "other.example/x:v1"}}, "LAMBENT_IMAGE_REGISTRIES"),
+        ({"Code": {"ImageUri": "oci-layout:/etc"}}, "LAMBENT_IMAGE_LAYOUTS"),
+        ({"Code": {"ImageUri": f"oci-layout:{world.layouts}/../../etc"}}, "LAMBENT_IMAGE_LAYOUTS"),
+        ({"Code": {"ImageUri": "python"}}, "names no registry"),
+        ({"Handler": "x.y"}, f"{package} Image"),
+        ({"PackageType": "Zip"}, f"{package} Zip"),
+        ({"Code": {"ZipFile": b"x"}}, "Please provide ImageUri"),
+        ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart does not support"),
+    )
+    for members, why in refused:
+        with pytest.raises(ClientError, match=why) as failure:
+            world.create(good, **members)
+        assert failure.value.response["Error"]["Code"] == "InvalidParameterValueException"
+    name = world.create(good)
+    for members, why in (
+        ({"Handler": "x.y"}, f"{package} Image"),
+        ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:x:1"]}, package),
+    ):
+        with pytest.raises(ClientError, match=why):
+            world.functions.aws.update_function_configuration(FunctionName=name, **members)
+
+
+def test_an_image_that_starts_nothing_fails_the_function(world: World) -> None:
+    as_aws_makes_them({}, Entrypoint=["nowhere"]).write(world.layouts / "nothing", "tag")
+    name = f"image-{uuid.uuid4().hex[:12]}"
+    aws = world.functions.aws
+    uri = f"oci-layout:{world.layouts}/nothing:tag"
+    aws.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
+    with pytest.raises(Exception, match="Failed"):
+        aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    told = aws.get_function_configuration(FunctionName=name)
+    assert (told["State"], told["StateReasonCode"]) == ("Failed", "InvalidImage")
+    assert "nowhere is nowhere in it" in told["StateReason"]
