@@ -182,6 +182,12 @@ def test_a_request_over_6_mb_is_a_413(url: Url) -> None:
     assert url.ask("POST", "/", b"x" * 6_291_400)[0] == 413, "the event would be over 6 MB"
 
 
+def test_text_of_other_alphabets_may_be_as_long(url: Url) -> None:
+    body = "\u043f".encode() * 1_500_000  # 3 MB
+    status, _, answer = url.ask("POST", "/which", body, {"content-type": "text/plain"})
+    assert status == 200, answer[:200]
+
+
 def test_an_alias_has_a_url_of_its_own(functions: Functions) -> None:
     name = functions.create(CODE)
     functions.aws.publish_version(FunctionName=name)

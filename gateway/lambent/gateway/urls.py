@@ -66,7 +66,9 @@ class FunctionUrls:
         trace = trace_of(url_cors.value_of(request.headers, b"x-amzn-trace-id"))
         now = self._services.clock.now()
         event = url_events.event(request, url_id=url.id, request_id=request_id, trace_id=trace, now=now)
-        params: dict[str, Any] = {"FunctionName": name, "Payload": json.dumps(event).encode()}
+        # Unescaped: \uXXXX would make text of other alphabets up to three times as long, and refused for it.
+        payload = json.dumps(event, ensure_ascii=False).encode()
+        params: dict[str, Any] = {"FunctionName": name, "Payload": payload}
         if qualifier != LATEST:
             params["Qualifier"] = qualifier
         reply = await self._answer(params, url, request_id, trace)
