@@ -123,6 +123,7 @@ def test_who_hangs_up_waits_no_more() -> None:
         ("x", {"events": "INVOKE"}, (400, "InvalidRequestFormat")),
         ("x", {"events": ["SHUTDOWN"]}, (400, "Extension.InvalidEventType")),
         ("outside", {"events": ["OTHER"]}, (400, "Extension.InvalidEventType")),
+        ("x", {"events": [{"type": "INVOKE"}]}, (400, "Extension.InvalidEventType")),
         ("there", {"events": []}, (403, "Extension.AlreadyRegistered")),
     ],
 )
