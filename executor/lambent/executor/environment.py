@@ -494,7 +494,8 @@ class Environment(Answering):
 
     def stop(self) -> None:
         """Stops an idle environment now, a busy one when its invocation has ended."""
-        if self.state in (EnvironmentState.BUSY, EnvironmentState.STARTING):
+        # One that is ending under an execution is gone by itself once that is metered and reported.
+        if self.state in (EnvironmentState.BUSY, EnvironmentState.STARTING) or self._execution is not None:
             self.condemned = True
         else:  # a dead one too, if it is still held anywhere
             self._die()
