@@ -303,6 +303,22 @@ def test_a_response_is_streamed(functions: Functions, unharmed: None) -> None:
     settle(functions.server)
 
 
+def test_a_streamed_answer_without_a_body_leaves_the_connection_whole(functions: Functions) -> None:
+    code = """
+def respond(event):
+    yield b'{"statusCode": 204}' + bytes(8)
+    yield "dropped"
+"""
+    made = Url(functions, functions.create(streamer(code, content_type=HTTP)), InvokeMode="RESPONSE_STREAM")
+    connection = http.client.HTTPConnection(urlsplit(functions.server.url).netloc, timeout=30)
+    for _ in range(2):  # the second one over the same connection
+        connection.request("GET", "/", headers={"Host": made.host})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read(), answer.will_close) == (204, b"", False)
+    connection.close()
+    assert "Exception in ASGI" not in functions.server.log.read_text()
+
+
 def test_a_stream_without_a_prelude_is_the_body(functions: Functions) -> None:
     code = streamer("def respond(event):\n    yield 'a'\n    yield 'b'\n", content_type="text/html")
     made = Url(functions, functions.create(code), InvokeMode="RESPONSE_STREAM")

@@ -131,7 +131,10 @@ async def _streamed(stream: Streaming) -> Reply | Streamed:
             found = prelude.feed(data)
             if found is not None:
                 head, first = found
-                return Streamed(head.status, head.headers, _chunks(stream, first))
+                chunks = _chunks(stream, first)
+                return Streamed(
+                    head.status, head.headers, _dropped(chunks) if _bodiless(head.status) else chunks
+                )
     except Malformed:
         stream.abandon()
         raise
@@ -155,6 +158,16 @@ async def _chunks(stream: Streaming, first: bytes) -> AsyncGenerator[bytes]:
             raise Cut(ended.error_type or ended.function_error)
 
 
+async def _dropped(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The body of an answer that HTTP has none for; the function is not told."""
+    async with contextlib.aclosing(chunks):
+        async for _ in chunks:
+            yield b""
+
+
 def _reply(answer: Answer) -> Reply:
-    bodiless = answer.status in (204, 304) or answer.status < 200
-    return Reply(answer.status, answer.headers, b"" if bodiless else answer.body)
+    return Reply(answer.status, answer.headers, b"" if _bodiless(answer.status) else answer.body)
+
+
+def _bodiless(status: int) -> bool:
+    return status in (204, 304)
