@@ -189,8 +189,7 @@ class Attached:
         if error is not None:
             self._fail(name, "Extension.LaunchError", str(error))
             return
-        status = document.get("status")
-        text = limits.exit_text(exit_of(status if isinstance(status, int) else 0))
+        text = limits.exit_text(exit_of(document.get("status")))
         self._fail(name, "Extension.Crash", text.removeprefix("Runtime exited with error: "))
 
     async def _end_with_runtime(self, waiting: Waiting) -> None:
@@ -207,8 +206,10 @@ class Attached:
         self._environment.extension_failed(limits.failure(error_type, message))
 
 
-def exit_of(status: int) -> Exit:
-    """Of a wait status."""
+def exit_of(status: object) -> Exit:
+    """Of a wait status. The function's code can say anything in its place."""
+    if not isinstance(status, int) or not 0 <= status <= 0xFFFF:
+        return Exit(code=1)
     if os.WIFSIGNALED(status):
         return Exit(signal=os.WTERMSIG(status))
     return Exit(code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
