@@ -349,13 +349,16 @@ async def test_urls_are_kept_by_qualifier_found_by_id_and_go_with_it(store: AnyS
     assert await store.url(two.id) == ("f", "live")
     assert await store.url("c" * 32) is None
     changed = dataclasses.replace(one, modified=9.0, cors=None)
-    await store.set_url("f", "$LATEST", changed)
+    assert not await store.set_url("f", "$LATEST", dataclasses.replace(two, id="d" * 32)), "one stands"
+    assert await store.url("d" * 32) is None
+    assert await store.set_url("f", "$LATEST", changed, before=one)
+    assert not await store.set_url("f", "$LATEST", None, before=one), "it is another one by now"
     assert (await found(store)).urls["$LATEST"] == changed
     await store.delete_alias("f", "live")
     assert (await found(store)).urls == {"$LATEST": changed}
     assert await store.url(two.id) is None
-    await store.set_url("f", "$LATEST", None)
-    await store.set_url("f", "$LATEST", None)
+    assert await store.set_url("f", "$LATEST", None, before=changed)
+    assert not await store.set_url("f", "$LATEST", changed, before=changed), "what is deleted stays so"
     assert (await found(store)).urls == {}
     assert await store.url(one.id) is None
     await store.set_url("f", "$LATEST", one)

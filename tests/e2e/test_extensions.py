@@ -189,6 +189,13 @@ def test_a_failure_of_the_function_is_told_and_nothing_dirty_is_used_again(
     assert sum(line.startswith("watcher registered") for line in lines) == 2, "it is a new environment"
 
 
+def test_a_crash_is_no_timeout_however_long_an_extension_takes(functions: Functions, layer: Layer) -> None:
+    name = _with(functions, layer({"watcher": PYTHON}), mode="busy", Timeout=1)
+    assert functions.invoke(name, {"exit": 1}).result["errorType"] == "Runtime.ExitError"
+    lines = functions.logged(name, until='watcher got {"eventType": "SHUTDOWN"')
+    assert _events(lines, "watcher")[-1]["shutdownReason"] == "failure"
+
+
 @pytest.mark.parametrize(
     "mode, error, message",
     [

@@ -182,6 +182,12 @@ def test_a_request_over_6_mb_is_a_413(url: Url) -> None:
     assert url.ask("POST", "/", b"x" * 6_291_400)[0] == 413, "the event would be over 6 MB"
 
 
+def test_text_of_other_alphabets_may_be_as_long(url: Url) -> None:
+    body = "\u043f".encode() * 1_500_000  # 3 MB
+    status, _, answer = url.ask("POST", "/which", body, {"content-type": "text/plain"})
+    assert status == 200, answer[:200]
+
+
 def test_an_alias_has_a_url_of_its_own(functions: Functions) -> None:
     name = functions.create(CODE)
     functions.aws.publish_version(FunctionName=name)
@@ -295,6 +301,22 @@ def test_a_response_is_streamed(functions: Functions, unharmed: None) -> None:
     assert cut.value.partial == b"first;"
     functions.aws.delete_function(FunctionName=name)
     settle(functions.server)
+
+
+def test_a_streamed_answer_without_a_body_leaves_the_connection_whole(functions: Functions) -> None:
+    code = """
+def respond(event):
+    yield b'{"statusCode": 204}' + bytes(8)
+    yield "dropped"
+"""
+    made = Url(functions, functions.create(streamer(code, content_type=HTTP)), InvokeMode="RESPONSE_STREAM")
+    connection = http.client.HTTPConnection(urlsplit(functions.server.url).netloc, timeout=30)
+    for _ in range(2):  # the second one over the same connection
+        connection.request("GET", "/", headers={"Host": made.host})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read(), answer.will_close) == (204, b"", False)
+    connection.close()
+    assert "Exception in ASGI" not in functions.server.log.read_text()
 
 
 def test_a_stream_without_a_prelude_is_the_body(functions: Functions) -> None:

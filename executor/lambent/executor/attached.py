@@ -27,6 +27,8 @@ EXTERNAL_SECONDS, INTERNAL_SECONDS = 2.0, 0.5
 RUNTIME_SECONDS, RUNTIME_WITH_INTERNAL_SECONDS = 0.3, 0.5
 # Of that, what a subscriber may take for the telemetry that still waits: outside of the runtime, and in it.
 _FLUSH_SECONDS, _FLUSH_INTERNAL_SECONDS = 0.5, 0.2
+ENDING_SECONDS = EXTERNAL_SECONDS + 1.0
+"""After the end of a runtime everything has ended by then."""
 
 
 class Environment(Protocol):
@@ -37,6 +39,9 @@ class Environment(Protocol):
 
     def extensions_settled(self) -> None:
         """One has asked for its next event."""
+
+    def runtime_ended(self) -> None:
+        """By itself; the extensions have their time now, and then the sandbox ends as the runtime did."""
 
     def extension_failed(self, response: Response) -> None:
         """One has failed or crashed: nothing goes on in this environment. The message has no request id yet."""
@@ -165,6 +170,8 @@ class Attached:
 
     def process_ended(self, document: Any, waiting: Waiting) -> None:
         if document.get("runtime"):
+            if not self._runtime_gone and not self._ending:  # once: the function's code can say so, too
+                self._environment.runtime_ended()
             self._runtime_gone = True
             self._changed.set()
             if not self._ending:  # else who ends it kills the launcher, too
@@ -182,8 +189,7 @@ class Attached:
         if error is not None:
             self._fail(name, "Extension.LaunchError", str(error))
             return
-        status = document.get("status")
-        text = limits.exit_text(exit_of(status if isinstance(status, int) else 0))
+        text = limits.exit_text(exit_of(document.get("status")))
         self._fail(name, "Extension.Crash", text.removeprefix("Runtime exited with error: "))
 
     async def _end_with_runtime(self, waiting: Waiting) -> None:
@@ -200,8 +206,10 @@ class Attached:
         self._environment.extension_failed(limits.failure(error_type, message))
 
 
-def exit_of(status: int) -> Exit:
-    """Of a wait status."""
+def exit_of(status: object) -> Exit:
+    """Of a wait status. The function's code can say anything in its place."""
+    if not isinstance(status, int) or not 0 <= status <= 0xFFFF:
+        return Exit(code=1)
     if os.WIFSIGNALED(status):
         return Exit(signal=os.WTERMSIG(status))
     return Exit(code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)

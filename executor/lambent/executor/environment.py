@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from lambent.executor import limits, responses
 from lambent.executor.answering import Answering
-from lambent.executor.attached import Attached
+from lambent.executor.attached import ENDING_SECONDS, Attached
 from lambent.executor.drivers.base import Exit, Sandbox
 from lambent.executor.environment_states import EnvironmentState, InitFailed, Owner, TooMany
 from lambent.executor.execution import Execution
@@ -387,6 +387,12 @@ class Environment(Answering):
             self._complete(execution)
             self._become_idle()
 
+    def runtime_ended(self) -> None:
+        """See `Attached`: its exit is the answer, even if its extensions take until the timeout."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(ENDING_SECONDS, self._timed_out)
+
     def extension_failed(self, response: Response) -> None:
         """See `Attached`: an execution under way fails with it, and the environment is not used again."""
         execution, sandbox = self._execution, self._sandbox
@@ -488,7 +494,8 @@ class Environment(Answering):
 
     def stop(self) -> None:
         """Stops an idle environment now, a busy one when its invocation has ended."""
-        if self.state in (EnvironmentState.BUSY, EnvironmentState.STARTING):
+        # One that is ending under an execution is gone by itself once that is metered and reported.
+        if self.state in (EnvironmentState.BUSY, EnvironmentState.STARTING) or self._execution is not None:
             self.condemned = True
         else:  # a dead one too, if it is still held anywhere
             self._die()

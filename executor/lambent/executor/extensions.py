@@ -108,7 +108,7 @@ class Extensions:
             return refusal(400, "InvalidRequestFormat", "The body must be an object with a list of events.")
         external = name in self._expected
         allowed = {INVOKE, SHUTDOWN} if external else {INVOKE}
-        if any(event not in allowed for event in events):
+        if any(not isinstance(event, str) or event not in allowed for event in events):
             return refusal(
                 400,
                 "Extension.InvalidEventType",

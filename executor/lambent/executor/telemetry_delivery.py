@@ -14,7 +14,8 @@ _log = Log(__name__)
 
 _INSIDE = "127.0.0.1"
 _SOCKETS = 8  # made at once: a subscriber may close its connection after each delivery
-_RETRY_SECONDS = 0.1
+# Each attempt may cost a socket, and those a process outside of the function's own limits.
+_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 5.0
 _HEAD = 16 * 1024
 _BODY = 1 << 20
 
@@ -98,6 +99,7 @@ class Delivery:
 
     async def _deliver(self, batch: Sequence[bytes]) -> None:
         """Until it is taken."""
+        pause = _RETRY_SECONDS
         while True:
             try:
                 if self.buffer.asked.path is None:
@@ -108,8 +110,17 @@ class Delivery:
             except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, _Refused) as failure:
                 self._hang_up()
                 _log.debug("Telemetry was not taken.", failure=failure)
-                await self._clock.sleep(_RETRY_SECONDS)
+                await self._rest(pause)
+                pause = min(2 * pause, _MAX_RETRY_SECONDS)
                 await self._running.wait()
+
+    async def _rest(self, seconds: float) -> None:
+        """Before it is tried again; a flush has no time for long ones."""
+        until = self._clock.monotonic() + seconds
+        while True:
+            await self._clock.sleep(_RETRY_SECONDS)
+            if self._hurry.is_set() or self._clock.monotonic() >= until:
+                return
 
     async def _write(self, data: bytes) -> None:
         writer = await self._connected()

@@ -66,7 +66,9 @@ class FunctionUrls:
         trace = trace_of(url_cors.value_of(request.headers, b"x-amzn-trace-id"))
         now = self._services.clock.now()
         event = url_events.event(request, url_id=url.id, request_id=request_id, trace_id=trace, now=now)
-        params: dict[str, Any] = {"FunctionName": name, "Payload": json.dumps(event).encode()}
+        # Unescaped: \uXXXX would make text of other alphabets up to three times as long, and refused for it.
+        payload = json.dumps(event, ensure_ascii=False).encode()
+        params: dict[str, Any] = {"FunctionName": name, "Payload": payload}
         if qualifier != LATEST:
             params["Qualifier"] = qualifier
         reply = await self._answer(params, url, request_id, trace)
@@ -129,7 +131,10 @@ async def _streamed(stream: Streaming) -> Reply | Streamed:
             found = prelude.feed(data)
             if found is not None:
                 head, first = found
-                return Streamed(head.status, head.headers, _chunks(stream, first))
+                chunks = _chunks(stream, first)
+                return Streamed(
+                    head.status, head.headers, _dropped(chunks) if _bodiless(head.status) else chunks
+                )
     except Malformed:
         stream.abandon()
         raise
@@ -153,6 +158,16 @@ async def _chunks(stream: Streaming, first: bytes) -> AsyncGenerator[bytes]:
             raise Cut(ended.error_type or ended.function_error)
 
 
+async def _dropped(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The body of an answer that HTTP has none for; the function is not told."""
+    async with contextlib.aclosing(chunks):
+        async for _ in chunks:
+            yield b""
+
+
 def _reply(answer: Answer) -> Reply:
-    bodiless = answer.status in (204, 304) or answer.status < 200
-    return Reply(answer.status, answer.headers, b"" if bodiless else answer.body)
+    return Reply(answer.status, answer.headers, b"" if _bodiless(answer.status) else answer.body)
+
+
+def _bodiless(status: int) -> bool:
+    return status in (204, 304)

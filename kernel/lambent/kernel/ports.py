@@ -356,8 +356,11 @@ class FunctionStore(Protocol):
     async def set_provisioned(self, name: str, qualifier: str, config: ProvisionedConfig | None) -> None:
         """None: no allocation any more. Does not move the revision. Raises ResourceNotFoundException."""
 
-    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
-        """None: no URL any more. Does not move the revision. Raises ResourceNotFoundException."""
+    async def set_url(
+        self, name: str, qualifier: str, url: FunctionUrl | None, *, before: FunctionUrl | None = None
+    ) -> bool:
+        """None: no URL any more. False: `before` is not what stands (None: nothing does), and that is left.
+        Does not move the revision. Raises ResourceNotFoundException."""
 
     async def url(self, url_id: str) -> tuple[str, str] | None:
         """The function and the qualifier that a URL was made for; whether it still stands is in

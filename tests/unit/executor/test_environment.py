@@ -187,6 +187,26 @@ async def test_an_error_is_passed_on_verbatim(staged: Make) -> None:
     assert (answer.payload, answer.function_error, answer.error_type) == (body, "Unhandled", "ValueError")
 
 
+async def test_a_stop_while_a_timeout_still_kills_takes_no_report_away(
+    staged: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staged(target=replace(TARGET, timeout=1))
+    runtime = await stage.ready()
+    killed = asyncio.Event()
+    monkeypatch.setattr(stage.sandboxes[0], "kill", killed.set)
+    execution = stage.begin()
+    await runtime.answer()
+    await execution.response
+    await killed.wait()
+    stage.environment.stop()
+    while not stage.owner.gone.empty():
+        await stage.owner.gone.get_nowait().dispose()
+    if not stage.sandboxes[0].exited.done():
+        stage.sandboxes[0].exited.set_result(Exit(signal=9))
+    assert (await execution.report).outcome is Outcome.TIMEOUT
+    assert await stage.owner.gone.get() is stage.environment
+
+
 async def test_a_timeout_answers_kills_and_reports_once_dead(staged: Make) -> None:
     stage = staged(target=replace(TARGET, timeout=1))
     runtime = await stage.ready()

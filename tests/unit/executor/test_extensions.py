@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 from playing import TARGET
 
+from lambent.executor.attached import exit_of
+from lambent.executor.drivers.base import Exit
 from lambent.executor.extensions import MAX_EXTENSIONS, Extension, Extensions
 from lambent.executor.runtime_api import Answer
 from lambent.kernel.models import Invocation
@@ -123,6 +125,7 @@ def test_who_hangs_up_waits_no_more() -> None:
         ("x", {"events": "INVOKE"}, (400, "InvalidRequestFormat")),
         ("x", {"events": ["SHUTDOWN"]}, (400, "Extension.InvalidEventType")),
         ("outside", {"events": ["OTHER"]}, (400, "Extension.InvalidEventType")),
+        ("x", {"events": [{"type": "INVOKE"}]}, (400, "Extension.InvalidEventType")),
         ("there", {"events": []}, (403, "Extension.AlreadyRegistered")),
     ],
 )
@@ -149,3 +152,17 @@ def test_who_calls_is_known_by_the_identifier() -> None:
     assert _refused(extensions.of(b"x")) == (403, "Extension.InvalidExtensionIdentifier")
     unknown = b"00000000-0000-4000-8000-000000000000"
     assert _refused(extensions.of(unknown)) == (403, "Extension.UnknownExtensionIdentifier")
+
+
+@pytest.mark.parametrize(
+    "status, end",
+    [
+        (7 << 8, Exit(code=7)),
+        (9, Exit(signal=9)),
+        (1 << 40, Exit(code=1)),
+        (-1, Exit(code=1)),
+        ("7", Exit(code=1)),
+    ],
+)
+def test_a_wait_status_is_an_exit_and_what_is_none_is_no_fault_of_ours(status: object, end: Exit) -> None:
+    assert exit_of(status) == end

@@ -9,7 +9,7 @@ import pytest
 
 from lambent.executor.telemetry import TELEMETRY, Buffer, subscription
 from lambent.executor.telemetry_delivery import Delivery
-from lambent.kernel.clock import SystemClock
+from lambent.kernel.clock import SystemClock, TestClock
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -132,3 +132,31 @@ async def test_an_answer_that_is_no_http_is_no_answer(deliver: Callable[..., Awa
     delivery = await deliver(listener.serve)
     delivery.add(b"1")
     assert [await listener.bodies.get() for _ in range(2)] == [[1], [1]]
+
+
+async def test_who_takes_nothing_is_tried_less_and_less_until_the_end() -> None:
+    attempts = 0
+
+    async def none(count: int) -> Sequence[socket.socket]:
+        nonlocal attempts
+        attempts += 1
+        raise OSError("nobody is there")
+
+    to = {"protocol": "HTTP", "URI": "http://sandbox:1"}
+    asked = {"types": ["platform"], "destination": to, "buffering": {"timeoutMs": 25}}
+    clock = TestClock()
+    delivery = Delivery(Buffer(subscription(TELEMETRY, asked)), none, clock)
+    delivery.add(b"1")
+    await clock.advance(1.0)  # it is due
+    running = asyncio.ensure_future(delivery.run())
+    await clock.settle()
+    await clock.advance(60.0)
+    assert 10 <= attempts <= 20, "each may cost a process"
+    before = attempts
+    flushing = asyncio.ensure_future(delivery.flush())
+    await clock.settle()
+    await clock.advance(0.5)
+    assert attempts >= before + 4, "a flush has little time"
+    for task in (running, flushing):
+        task.cancel()
+    await asyncio.wait([running, flushing])

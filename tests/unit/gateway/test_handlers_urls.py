@@ -87,6 +87,25 @@ async def test_a_second_one_is_a_conflict(world: World) -> None:
         await create(world)
 
 
+@pytest.mark.parametrize("late", ["Create", "Update"])
+async def test_a_request_that_another_one_overtakes_is_a_conflict(
+    world: World, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    if late == "Update":
+        await create(world)
+    first, set_url = "Create" if late == "Create" else "Delete", world.store.set_url
+
+    async def overtaken(*arguments: Any, **more: Any) -> bool:
+        monkeypatch.undo()
+        await world.call(f"{first}FunctionUrlConfig", **NAME, **auth[first])
+        return await set_url(*arguments, **more)
+
+    auth: dict[str, dict[str, str]] = {"Create": {"AuthType": "NONE"}, "Delete": {}, "Update": {}}
+    monkeypatch.setattr(world.store, "set_url", overtaken)
+    with pytest.raises(ResourceConflictException):
+        await world.call(f"{late}FunctionUrlConfig", **NAME, **auth[late])
+
+
 async def test_a_function_or_an_alias_that_is_not_there(world: World) -> None:
     with pytest.raises(ResourceNotFoundException, match="function:nobody$"):
         await world.call("CreateFunctionUrlConfig", FunctionName="nobody", AuthType="NONE")

@@ -42,12 +42,13 @@ async def create_function_url_config(
 ) -> Mapping[str, Any]:
     """Raises ResourceConflictException where there is one."""
     function, qualifier = await _named(services, members)
+    exists = ResourceConflictException(
+        "Failed to create function url config for [functionArn = "
+        f"{_arn(services, function, qualifier)}]. Error message:  FunctionUrlConfig exists for this Lambda "
+        "function"
+    )
     if qualifier in function.urls:
-        raise ResourceConflictException(
-            "Failed to create function url config for [functionArn = "
-            f"{_arn(services, function, qualifier)}]. Error message:  FunctionUrlConfig exists for this Lambda "
-            "function"
-        )
+        raise exists
     now = services.clock.now()
     url = FunctionUrl(
         "".join(secrets.choice(_LETTERS) for _ in range(_ID)),
@@ -56,7 +57,8 @@ async def create_function_url_config(
         members.get("InvokeMode") or "BUFFERED",
         _cors(members.get("Cors")),
     )
-    await _store(services, function, qualifier, url)
+    if not await _stored(services, function, qualifier, url):
+        raise exists
     shown = _shown(services, call, function, qualifier, url)
     del shown["LastModifiedTime"]
     return shown
@@ -81,13 +83,15 @@ async def update_function_url_config(
         members.get("InvokeMode") or url.invoke_mode,
         _cors(members["Cors"]) if "Cors" in members else url.cors,
     )
-    await _store(services, function, qualifier, changed)
+    if not await _stored(services, function, qualifier, changed):
+        raise _changed_meanwhile()
     return _shown(services, call, function, qualifier, changed)
 
 
 async def delete_function_url_config(services: Services, call: Call, members: Mapping[str, Any]) -> None:
     function, qualifier, _ = await _existing(services, members)
-    await _store(services, function, qualifier, None)
+    if not await _stored(services, function, qualifier, None):
+        raise _changed_meanwhile()
 
 
 async def list_function_url_configs(
@@ -127,11 +131,19 @@ async def _existing(services: Services, members: Mapping[str, Any]) -> tuple[Fun
     return function, qualifier, url
 
 
-async def _store(services: Services, function: Function, qualifier: str, url: FunctionUrl | None) -> None:
+async def _stored(services: Services, function: Function, qualifier: str, url: FunctionUrl | None) -> bool:
+    """False: somebody else has changed it since `function` was read."""
+    before = function.urls.get(qualifier)
     try:
-        await services.store.set_url(function.name, qualifier, url)
+        return await services.store.set_url(function.name, qualifier, url, before=before)
     except ResourceNotFoundException:
         raise missing(services, function.name) from None
+
+
+def _changed_meanwhile() -> ResourceConflictException:
+    return ResourceConflictException(
+        "The function url config was changed by another request at the same time. Try again."
+    )
 
 
 def _cors(given: Mapping[str, Any] | None) -> Cors | None:

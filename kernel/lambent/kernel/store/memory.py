@@ -192,13 +192,17 @@ class MemoryStore:
             allocations[qualifier] = config
         self._set(name, provisioned=dict(sorted(allocations.items())))
 
-    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
+    async def set_url(
+        self, name: str, qualifier: str, url: FunctionUrl | None, *, before: FunctionUrl | None = None
+    ) -> bool:
         stored = self._functions.get(name)
         urls = dict(stored.urls) if stored is not None else {}
-        urls.pop(qualifier, None)
+        if stored is not None and urls.pop(qualifier, None) != before:
+            return False
         if url is not None:
             urls[qualifier] = url
         self._set(name, urls=dict(sorted(urls.items())))
+        return True
 
     async def url(self, url_id: str) -> tuple[str, str] | None:
         for function in self._functions.values():

@@ -265,20 +265,30 @@ class RedisStore(VersionSteps):
             if await self._set_field(name, field, value, expect=stored or ""):
                 return made
 
-    async def set_url(self, name: str, qualifier: str, url: FunctionUrl | None) -> None:
-        if url is not None:
+    async def set_url(
+        self, name: str, qualifier: str, url: FunctionUrl | None, *, before: FunctionUrl | None = None
+    ) -> bool:
+        key, field = self._key("fn", name), URL + qualifier
+        stored = await self._connection.call(lambda client: _field(client, key, field))
+        stands = None if stored is None else codec.url(stored)
+        if stands != before:
+            if await self.get(name) is None:
+                raise ResourceNotFoundException(f"Function not found: {name}")
+            return False
+        if url is not None and before is None:
             # First: a URL that stands is always found; one that a crash lets never stand is found nowhere.
             await self._index(URLS, url.id, f"{name}:{qualifier}")
-            try:
-                await self._set_field(name, URL + qualifier, codec.encode(url))
-            except ResourceNotFoundException:
+        try:
+            value = "" if url is None else codec.encode(url)
+            done = await self._set_field(name, field, value, expect=stored or "")
+        except ResourceNotFoundException:
+            if url is not None:
                 await self._forget_urls([url])
-                raise
-            return
-        function = await self.get(name)
-        await self._set_field(name, URL + qualifier, "")
-        if function is not None and qualifier in function.urls:
-            await self._forget_urls([function.urls[qualifier]])
+            raise
+        lost = url if not done and before is None else before if done and url is None else None
+        if lost is not None:
+            await self._forget_urls([lost])
+        return done
 
     async def url(self, url_id: str) -> tuple[str, str] | None:
         found = await self._connection.call(lambda client: _field(client, URLS, url_id))
