@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from images import Made, as_aws_makes_them, registry
+from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
+from isolation_world import CODE as CODE_OF_ATTEMPTS
+from isolation_world import need_root, on_host
 from running import ROLE, Functions, Server
 
 pytestmark = pytest.mark.timeout(240)
@@ -149,6 +152,24 @@ def test_what_cannot_be_an_image_is_refused(world: World) -> None:
     ):
         with pytest.raises(ClientError, match=why):
             world.functions.aws.update_function_configuration(FunctionName=name, **members)
+
+
+def test_no_system_call_gives_it_power(world: World) -> None:
+    """The attempts of `test_isolation_syscalls`, with the image's own Python."""
+    need_root()
+    here = on_host(ATTEMPTS)
+    made = as_aws_makes_them(CODE_OF_ATTEMPTS, Cmd=["app.handler"])
+    made.write(world.layouts / "attempts", "tag")
+    name = world.create(f"oci-layout:{world.layouts}/attempts:tag", MemorySize=512, Timeout=110)
+    answer = world.functions.invoke(name, {**ATTEMPTS, "facts": {"do": "facts"}})
+    assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
+    there: dict[str, Any] = answer.result
+    assert there.pop("facts")[1]["ids"] == [993] * 3 + [990] * 3
+    # What this machine has not, or not even root may do, shows nothing.
+    shown = [name for name in {**CALLS, **SOCKETS} if here[name][1] not in (*NOT_THERE, "EPERM", "EACCES")]
+    shown += [name for name in OTHERS if here[name][0] == "done"]
+    assert len(shown) > len(ATTEMPTS) * 0.7, here
+    assert {name: there[name] for name in shown if there[name][0] != "refused"} == {}
 
 
 def test_an_image_that_starts_nothing_fails_the_function(world: World) -> None:
