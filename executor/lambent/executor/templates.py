@@ -31,7 +31,7 @@ class _Template:
 
     snapshot: Snapshot | None = None
     refused: bool = False
-    making: "asyncio.Task[None] | None" = None
+    making: "asyncio.Task[LambdaError | None] | None" = None
 
 
 class TemplateOwner:
@@ -80,7 +80,9 @@ class Templates:
             return
         if template.making is None:
             template.making = self.tasks.once(f"make a snapshot of {target.name}", self._make(target, template))
-        await asyncio.shield(template.making)
+        failure = await asyncio.shield(template.making)
+        if failure is not None:
+            raise failure
 
     async def _make_again(self, target: FunctionVersion) -> None:
         try:
@@ -88,13 +90,14 @@ class Templates:
         except LambdaError as failure:
             _log.warning("A snapshot could not be made again.", function=target.name, why=failure.message)
 
-    async def _make(self, target: FunctionVersion, template: _Template) -> None:
+    async def _make(self, target: FunctionVersion, template: _Template) -> LambdaError | None:
+        """What failed, which is the function's own affair."""
         environment = self.make(target)
         try:
             await environment.start()
             if environment.state is EnvironmentState.INIT_FAILED:
                 template.refused = True
-                raise _failed(environment.init_failure)
+                return _failed(environment.init_failure)
             self.forget(target.key, keep=template)
             try:
                 template.snapshot = await self.driver.snapshot(environment.kept())
@@ -106,10 +109,13 @@ class Templates:
             except LambdaError as failure:  # the platform's: its environments are started, until a later try
                 environment.log.no_snapshot(failure.message)
                 _log.warning("A snapshot failed.", function=target.name, why=failure.message)
+        except LambdaError as failure:  # it could not be started
+            return failure
         finally:
             template.making = None
             await environment.dispose()
         self._limit()
+        return None
 
     def _limit(self) -> None:
         """The least recently used go while all together are too large."""
