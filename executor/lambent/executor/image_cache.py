@@ -3,12 +3,15 @@ are made of it. What is there is whole, since it gets its name last; what no env
 """
 
 import asyncio
+import contextlib
+import functools
 import json
 import os
 import shutil
+import threading
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,7 +47,7 @@ class ImageCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._uses: Counter[str] = Counter()
-        self._pulling: dict[str, asyncio.Task[None]] = {}
+        self._pulling: dict[str, asyncio.Future[None]] = {}
 
     async def open(self) -> None:
         """Removes what was under way when the last run ended."""
@@ -62,9 +65,8 @@ class ImageCache:
             path = self._path(use.digest)
             if not path.exists():
                 if use.digest not in self._pulling:
-                    task = asyncio.ensure_future(asyncio.to_thread(self._pull, use, path))
-                    self._pulling[use.digest] = task
-                    task.add_done_callback(lambda _: self._pulling.pop(use.digest, None))
+                    self._pulling[use.digest] = pulling = _in_a_thread(lambda: self._pull(use, path))
+                    pulling.add_done_callback(functools.partial(self._pulled, use.digest))
                 await asyncio.shield(self._pulling[use.digest])
             said = json.loads((path / _SAID).read_text())
             os.utime(path)
@@ -72,6 +74,11 @@ class ImageCache:
         except BaseException:
             self.released(use.digest)
             raise
+
+    def _pulled(self, digest: str, done: "asyncio.Future[None]") -> None:
+        self._pulling.pop(digest, None)
+        if not done.cancelled():
+            done.exception()  # who waited for it may have gone
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
@@ -126,6 +133,33 @@ class ImageCache:
             return []
         found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
         return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def _in_a_thread(work: Callable[[], None]) -> "asyncio.Future[None]":
+    """One of its own: a registry may take minutes, which the few that starts use have not, and a stop does not
+    wait for it."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(failure: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)
+
+    def run() -> None:
+        failure: BaseException | None = None
+        try:
+            work()
+        except BaseException as raised:
+            failure = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+            loop.call_soon_threadsafe(finish, failure)
+
+    threading.Thread(target=run, name="image", daemon=True).start()
+    return done
 
 
 def make_places(root: Path) -> None:

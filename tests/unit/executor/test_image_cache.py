@@ -1,0 +1,62 @@
+"""The cache of unpacked images: one of each, whole or not there, and kept while it is used."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from images import Made, layer
+
+from lambent.executor.image_cache import ImageCache
+from lambent.kernel.errors import InvalidImage
+from lambent.kernel.models import ImageUse
+
+
+def made(folder: Path, said: bytes) -> ImageUse:
+    image = Made([layer({"x": said}, mode=0o600)], Entrypoint=["/x"])
+    layout = image.write(folder / said.decode())
+    return ImageUse(f"oci-layout:{layout}:latest", image.manifest["digest"])
+
+
+async def test_one_image_is_unpacked_once_for_all(tmp_path: Path) -> None:
+    use, cache = made(tmp_path, b"one"), ImageCache(tmp_path / "cache")
+    await cache.open()
+    first, second = await asyncio.gather(cache.acquire(use), cache.acquire(use))
+    assert first.path == second.path and (first.path / "x").read_bytes() == b"one"
+    assert (first.path / "x").stat().st_mode & 0o777 == 0o644, "functions can read it"
+    assert (first.path / "var/task").is_dir() and (first.path / "etc/hosts").is_file()
+    shutil.rmtree(tmp_path / "one")
+    assert (await cache.acquire(use)).image == first.image, "it is not fetched again"
+    assert first.image.entrypoint == ["/x"]
+
+
+async def test_what_cannot_be_had_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    use, cache = made(tmp_path, b"gone"), ImageCache(tmp_path / "cache")
+    await cache.open()
+    kept = tmp_path / "elsewhere"
+    (tmp_path / "gone").rename(kept)
+    for _ in range(2):
+        with pytest.raises(InvalidImage, match="cannot be had"):
+            await cache.acquire(use)
+        assert list((tmp_path / "cache").iterdir()) == []
+    kept.rename(tmp_path / "gone")
+    assert ((await cache.acquire(use)).path / "x").exists(), "it is tried again"
+
+
+async def test_what_is_used_stays_and_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    await cache.open()
+    uses = [made(tmp_path, name) for name in (b"a", b"b", b"c")]
+    unpacked = [await cache.acquire(use) for use in uses]
+    assert await cache.collect(0) == 0
+    for each in unpacked[:2]:
+        each.release()
+    assert await cache.collect(1 << 30) == 0
+    assert await cache.collect(0) == 2
+    assert [each.path.exists() for each in unpacked] == [False, False, True]
+
+
+async def test_what_a_killed_server_left_goes_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "cache/.new-1/root").mkdir(parents=True)
+    await ImageCache(tmp_path / "cache").open()
+    assert list((tmp_path / "cache").iterdir()) == []
