@@ -150,6 +150,9 @@ def main() -> None:
         "--idle", type=int, default=100, help="idle environments to weigh; 1000 is the budget's"
     )
     parser.add_argument(
+        "--runtimes", type=Path, help="a data folder with runtimes; their cold starts are measured too"
+    )
+    parser.add_argument(
         "--burst", type=int, default=100, help="environments started at once; 500 is the long form"
     )
     parser.add_argument("--flood", type=int, default=100_000, help="events of the flood")
@@ -172,7 +175,14 @@ def main() -> None:
     if "roles" in parts:
         roles.run(console, given.seconds)
     if "cold_start" in parts:
-        cold_start.run(console, plain_start, starts=max(50, given.cold), idle=given.idle, burst=given.burst)
+        cold_start.run(
+            console,
+            plain_start,
+            starts=max(50, given.cold),
+            idle=given.idle,
+            burst=given.burst,
+            data=given.runtimes,
+        )
 
 
 if __name__ == "__main__":

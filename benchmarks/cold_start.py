@@ -12,8 +12,10 @@ forks.
 import asyncio
 import os
 import resource
+import shutil
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -30,7 +32,7 @@ from lambent.executor.drivers.sandbox import ptrace
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
 from lambent.executor.drivers.sandbox.running import RunningSandbox
-from lambent.executor.runtimes import packages
+from lambent.executor.runtimes import entrypoint, packages
 from lambent.executor.runtimes.python import RuntimeCommand
 from lambent.executor.runtimes.registry import Runtimes
 
@@ -44,11 +46,12 @@ PlainStart = Callable[[Path, str], float]
 @dataclass
 class Results:
     """`times`: milliseconds by kind of start; `idle`: (private, proportional) KiB by number of environments;
-    `burst`: kinds of its starts, seconds, and what was left."""
+    `burst`: kinds of its starts, seconds, and what was left; `others`: milliseconds by runtime."""
 
     times: dict[str, list[float]] = field(default_factory=dict)
     idle: dict[int, tuple[float, float]] = field(default_factory=dict)
     burst: tuple[Counter[str], float, list[str]] | None = None
+    others: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Bench:
@@ -150,7 +153,7 @@ async def until_next(sandbox: Sandbox) -> None:
         raise RuntimeError(f"not its first event is what the runtime asks for: {asked!r}")
 
 
-async def measure(plain_start: PlainStart, *, starts: int, idle: int, burst: int) -> Results:
+async def measure(plain_start: PlainStart, *, starts: int, idle: int, burst: int, data: Path | None) -> Results:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     results = Results()
@@ -172,6 +175,8 @@ async def measure(plain_start: PlainStart, *, starts: int, idle: int, burst: int
                 for count in sorted({1, 100, idle}):
                     results.idle[count] = await memory(forking, count)
                 results.burst = await at_once(forking, burst)
+                if data is not None:
+                    results.others = await of_runtimes(plain, data, folder, starts)
             finally:
                 await forking.driver.close()
         finally:
@@ -216,6 +221,58 @@ async def times(
 
 
 KINDS = ("plain", "sandbox", "parked", *(("restored",) if ptrace.available() else ()))
+
+
+async def of_runtimes(bench: Bench, data: Path, folder: Path, starts: int) -> dict[str, list[float]]:
+    """Starts of a function that returns its event, for each runtime but Python that the data folder has."""
+    runtimes, taken = Runtimes(data, look_only=True), dict[str, list[float]]()
+    for info in runtimes.listing():
+        task = folder / f"task-{info.runtime}"
+        handler = _trivial(info.runtime, task) if info.available else None
+        if handler is None:
+            continue
+        command = runtimes.command(info.runtime, handler, 1769)
+        command = entrypoint.resolve(command, task, None)
+        for number in range(starts + 1):
+            spec = replace(
+                bench.spec(HANDLER),
+                argv=command.argv,
+                env={**bench.spec(HANDLER).env, **command.env},
+                task_dir=task,
+                runtime_dir=command.runtime_dir,
+                prefixes=command.prefixes,
+                fork_env=command.fork_env,
+                root=command.root,
+            )
+            began = time.perf_counter()
+            sandbox = await bench.driver.start(spec)
+            await until_next(sandbox)
+            took = (time.perf_counter() - began) * 1000
+            await sandbox.dispose()
+            if number:  # nobody's first start counts
+                taken.setdefault(info.runtime, []).append(took)
+    return taken
+
+
+def _trivial(runtime: str, task: Path) -> str | None:
+    """Writes its code; the handler. None: a runtime that is not measured, or has no compiler here."""
+    task.mkdir(exist_ok=True)
+    if runtime.startswith("nodejs"):
+        (task / "index.mjs").write_text("export const handler = async (event) => event;")
+        return "index.handler"
+    if runtime.startswith("provided"):
+        (task / "bootstrap").write_text(
+            '#!/bin/sh\nexec curl -s "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"\n'
+        )
+        (task / "bootstrap").chmod(0o755)
+        return "x"
+    if runtime.startswith("java") and shutil.which("javac"):
+        (task / "App.java").write_text(
+            "public class App { public String handle(String event) { return event; } }"
+        )
+        compiled = subprocess.run(["javac", "--release", "17", "App.java"], cwd=task, check=False)
+        return "App::handle" if compiled.returncode == 0 else None
+    return None
 
 
 async def memory(bench: Bench, count: int) -> tuple[float, float]:
@@ -293,6 +350,14 @@ def show(console: Console, results: Results) -> None:
         table.add_row(str(count), f"{private:.0f}", f"{proportional:.0f}")
     console.print("Memory (budget: 3,584 KiB private)")
     console.print(table)
+    table = Table("runtime", "median ms", "p99 ms")
+    for runtime, values in results.others.items():
+        ordered = sorted(values)
+        p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+        table.add_row(runtime, f"{statistics.median(values):.2f}", f"{p99:.2f}")
+    if results.others:
+        console.print("Other runtimes, in environments, to the first `next`")
+        console.print(table)
     if results.burst is not None:
         kinds, seconds, left = results.burst
         count = kinds.total()
@@ -301,5 +366,8 @@ def show(console: Console, results: Results) -> None:
         )
 
 
-def run(console: Console, plain_start: PlainStart, *, starts: int, idle: int, burst: int) -> None:
-    show(console, asyncio.run(measure(plain_start, starts=starts, idle=idle, burst=burst)))
+def run(
+    console: Console, plain_start: PlainStart, *, starts: int, idle: int, burst: int, data: Path | None
+) -> None:
+    """`data`: the data folder whose other runtimes are measured, too."""
+    show(console, asyncio.run(measure(plain_start, starts=starts, idle=idle, burst=burst, data=data)))

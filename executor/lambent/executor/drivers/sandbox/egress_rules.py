@@ -168,9 +168,12 @@ class Rules:
         self._text = ruleset(self._table, self._links, network, marked=marked, guard=guard or ())
         # Watched from before the load, so that no change goes unseen.
         events = _events()
+        loading = asyncio.ensure_future(nft("-f", "-", stdin=self._text))
         try:
-            await nft("-f", "-", stdin=self._text)
+            await asyncio.shield(loading)
         except BaseException:
+            # A stop does not end nft: what undoes this must find what it made.
+            await asyncio.gather(loading, return_exceptions=True)
             events.close()
             raise
         self._tasks.forever("watch", self._watch(events))

@@ -92,6 +92,9 @@ class SandboxNetwork:
             veth.abandon()
             _log.warning("Functions have no outbound network.", failure=str(failure))
             return _without(str(failure), "load nf_tables and nf_nat, and let net.ipv4.ip_forward be set to 1")
+        except BaseException:  # stopped in the middle
+            await asyncio.shield(veth.close())
+            raise
         self._veth = veth
         how = f"veth, nft masquerade, IPv4 only; {_CLOSED}"
         if not veth.dropping:
