@@ -101,7 +101,7 @@ def test_a_versions_environments_are_restored_from_one_init(snap: Functions) -> 
     before = starts(snap.server, "restored")
     with ThreadPoolExecutor(3) as pool:  # three at once: three environments
         answers = list(
-            pool.map(lambda _: Functions(snap.server).invoke(name, {"sleep": 1}, Qualifier=version), range(3))
+            pool.map(lambda _: Functions(snap.server).invoke(name, {"sleep": 3}, Qualifier=version), range(3))
         )
     assert [answer.error for answer in answers] == [None] * 3, answers[0].payload
     assert starts(snap.server, "restored") == before + 3
