@@ -161,6 +161,7 @@ class Environment(Answering):
         self._init_error = None
         initialised = self._initialised = self._loop.create_future()
         try:
+            launched = self._clock.monotonic()
             sandbox = self._sandbox = await self._launch()
             self._cpu_us = 0
             if self._cut:
@@ -168,6 +169,8 @@ class Environment(Answering):
             begun = self._init_begun = self._clock.monotonic()
             if self._restore is not None:
                 seconds = self._restore.begun(sandbox, self.log, seconds)
+                if self._restore.restored:  # what an init has before it begins is the restore itself here
+                    begun = self._init_begun = launched
             self._attached = Attached(self, sandbox, log=self.log, clock=self._clock, tasks=self._tasks)
             self._output = Output(sandbox.output, self.log.output)
             sandbox.exited.add_done_callback(lambda done: self._exited(sandbox, done))

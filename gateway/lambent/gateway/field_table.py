@@ -53,7 +53,6 @@ _PUBLISH_TO = Refused("managed instances are not built, so there is no $LATEST.P
 _STORAGE_MODE = Refused(
     "a package is always copied out of the bucket at deploy time. Leave it out, or send COPY.", unless=("COPY",)
 )
-_IMAGE_URI = Refused("container images are not built. Send a zip archive, by ZipFile or from S3.")
 _KMS = Refused(
     "there is no KMS here, and nothing would be encrypted with this key. Leave it out.", unless=("",)
 )
