@@ -1,5 +1,7 @@
 """Images from a stranger: what is read of them, what is refused, and that nothing leaves the folder."""
 
+import gzip
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -73,6 +75,57 @@ def test_layers_lie_over_each_other(tmp_path: Path) -> None:
     assert (root / "usr/bin/four").read_bytes() == b"3"
     assert [path.name for path in (root / "etc/x").iterdir()] == ["c"], "what was below is hidden"
     assert (root / "bin").is_symlink()
+
+
+def test_what_is_hidden_is_hidden_however_deep(tmp_path: Path) -> None:
+    root = unpacked(
+        tmp_path / "root",
+        layer({"a/sub/old": b"", "a/sub/deep/old": b"", "b": b""}),
+        layer({"a/sub/new": b"", "a/.wh..wh..opq": b""}),
+    )
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["a", "a/sub", "a/sub/new", "b"]
+
+
+@pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh.", "a/.wh..."])
+def test_nothing_but_an_entry_can_be_hidden(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ImageError, match="a layer has"):
+        unpacked(tmp_path / "in/root", layer({"a/x": b"kept", name: b""}))
+    assert (tmp_path / "in/root/a/x").read_bytes() == b"kept"
+
+
+def zeros(kind: bytes, size: int) -> bytes:
+    """A layer of one entry that is so large, of zeros, and of another one."""
+    data = io.BytesIO()
+    entry = tarfile.TarInfo("zeros")
+    entry.type, entry.size = kind, size
+    with gzip.GzipFile(fileobj=data, mode="wb", compresslevel=1) as file:
+        file.write(entry.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+        file.write(tarfile.TarInfo("next").tobuf() + bytes(1024))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(ImageError, match="header is too large"):
+        unpacked(tmp_path / "root", zeros(kind, 4 << 20))
+
+
+def test_every_entry_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "MAX_FILES", 10)
+    monkeypatch.setattr(unpack, "MAX_BYTES", 3 << 20)
+    for number, data in enumerate(
+        (
+            layer({f".wh.{number}": b"" for number in range(11)}),
+            layer({str(number): device(str(number)) for number in range(11)}),
+            zeros(b"9", 4 << 20),  # of a kind that nobody knows: skipped, which is work too
+        )
+    ):
+        with pytest.raises(ImageError, match="more than"):
+            unpacked(tmp_path / f"root{number}", data)
+    unpacked(tmp_path / "large", zeros(tarfile.REGTYPE, 3 << 20))
 
 
 def device(name: str) -> tarfile.TarInfo:

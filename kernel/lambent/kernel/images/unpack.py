@@ -5,9 +5,12 @@ A layer is a stranger's archive: nothing of it may be written outside of the fol
 Owners are forgotten, and so are setuid bits and devices: functions run as one user, who has no power.
 """
 
+import gzip
+import io
 import os
 import shutil
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from lambent.kernel.images.source import ImageError
@@ -16,6 +19,33 @@ MAX_BYTES = 10 << 30  # AWS: of an image, unpacked
 MAX_FILES = 1_000_000
 _HIDES, _HIDES_ALL = ".wh.", ".wh..wh..opq"
 _MOST_LINKS = 40
+_GZIP = b"\x1f\x8b"
+_MAX_HEADER = 1 << 20  # of one entry: long names and the like
+
+
+class _Bounded(io.BufferedIOBase):
+    """A layer's archive, as `tarfile` reads it: the headers of an entry go into memory whole, of whatever size
+    they say they are, and a small layer can hold gigabytes of zeros."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self._left = _MAX_HEADER
+
+    def allow(self, size: int) -> None:
+        """So much may be read until the next call."""
+        self._left = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self._left:
+            raise ImageError("a layer has an entry whose header is too large")
+        self._left -= size
+        return self._file.read(size)
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class Unpacking:
@@ -28,14 +58,26 @@ class Unpacking:
     def layer(self, path: Path) -> None:
         """A tar archive, compressed by gzip or not. Raises ImageError."""
         try:
-            with tarfile.open(path, "r:*") as archive:
-                made: set[Path] = set()
-                for entry in archive:
-                    self._entry(archive, entry, made)
-        except (tarfile.TarError, EOFError) as failure:
+            with open(path, "rb") as file:
+                compressed = file.read(len(_GZIP)) == _GZIP
+                file.seek(0)
+                self._layer(gzip.GzipFile(fileobj=file) if compressed else file)
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as failure:
             raise ImageError(f"a layer is no archive that can be read: {failure}") from failure
-        except OSError as failure:
+        except (OSError, ValueError) as failure:  # ValueError: a name with a zero byte
             raise ImageError(f"a layer cannot be unpacked: {failure}") from failure
+
+    def _layer(self, file: io.BufferedIOBase) -> None:
+        bounded = _Bounded(file)
+        made: set[Path] = set()
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
+            while (entry := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # it keeps all: they may be a million
+                archive.pax_headers = {}
+                self._count(entry)
+                bounded.allow(entry.size + _MAX_HEADER)
+                self._entry(archive, entry, made)
+                bounded.allow(_MAX_HEADER)
 
     def _entry(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, made: set[Path]) -> None:
         parts = [part for part in PurePosixPath(entry.name).parts if part not in ("/", ".")]
@@ -45,14 +87,14 @@ class Unpacking:
             raise ImageError(f"a layer has {entry.name}")
         folder, name = self._folder(parts[:-1]), parts[-1]
         if name == _HIDES_ALL:
-            for each in folder.iterdir():
-                if each not in made:
-                    _remove(each)
+            _hide(folder, made)
             return
         if name.startswith(_HIDES):
-            _remove(folder / name.removeprefix(_HIDES))
+            hidden = name.removeprefix(_HIDES)
+            if hidden in ("", ".", ".."):
+                raise ImageError(f"a layer has {entry.name}")
+            _remove(folder / hidden)
             return
-        self._count(entry)
         path = folder / name
         made.update((path, *path.parents))
         if entry.isdir():
@@ -79,7 +121,9 @@ class Unpacking:
 
     def _count(self, entry: tarfile.TarInfo) -> None:
         self._files += 1
-        self._bytes += entry.size if entry.isfile() else 0
+        self._bytes += entry.size
+        if entry.size < 0:
+            raise ImageError(f"a layer has {entry.name} of no size that can be")
         if self._files > MAX_FILES or self._bytes > MAX_BYTES:
             raise ImageError(f"the image has more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GB")
 
@@ -118,6 +162,15 @@ class Unpacking:
 def inside(root: Path, path: str) -> Path:
     """Where a path of the image lies, its links followed inside. Raises ImageError."""
     return Unpacking(root)._resolved([part for part in PurePosixPath(path).parts if part not in ("/", ".")])
+
+
+def _hide(folder: Path, made: set[Path]) -> None:
+    """Removes what lower layers have there, however deep."""
+    for path in list(folder.iterdir()):
+        if path not in made:
+            _remove(path)
+        elif path.is_dir() and not path.is_symlink():
+            _hide(path, made)
 
 
 def _remove(path: Path) -> None:
