@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
+from lambent.executor.extension_start import FOLDER
 from lambent.executor.runtimes.folders import readable
 from lambent.kernel.errors import InvalidImage, ServiceException
 from lambent.kernel.images import pull, unpack
@@ -26,6 +27,8 @@ from lambent.kernel.models import ImageUse
 
 _log = Log(__name__)
 _ROOT, _SAID = "root", "image.json"
+# Nothing of the image is seen there.
+_LAID_OVER = frozenset(("dev", "proc", "tmp", *IMAGE_FILES))
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -163,11 +166,30 @@ def _in_a_thread(work: Callable[[], None]) -> "asyncio.Future[None]":
 
 
 def make_places(root: Path) -> None:
-    """What an environment needs a place for."""
-    for name in IMAGE_FOLDERS:
-        unpack.inside(root, name).mkdir(parents=True, exist_ok=True)
-    for name in IMAGE_FILES:
-        unpack.inside(root, name).touch()
+    """What an environment needs a place for, reached by no link: what is mounted there would land where the
+    link leads on this machine. Raises ImageError."""
+    for name in (*IMAGE_FOLDERS, *IMAGE_FILES):
+        place = root / name
+        if place.is_symlink() and name in _LAID_OVER:
+            place.unlink()
+        for path in (place, *place.parents)[: len(Path(name).parts)]:
+            if path.is_symlink():
+                raise ImageError(f"its /{path.relative_to(root)} is a link, where functions need a folder")
+        if name in IMAGE_FOLDERS:
+            place.mkdir(parents=True, exist_ok=True)
+        else:
+            place.touch()
+
+
+def extensions_of(root: Path) -> Sequence[str]:
+    """The names of the external extensions in an image. Its links are followed inside: where they lead on this
+    machine is nobody's to know."""
+    try:
+        folder = unpack.inside(root, f"opt/{FOLDER}")
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        return [name for name in names if unpack.inside(root, f"opt/{FOLDER}/{name}").is_file()]
+    except ImageError:  # a link to itself
+        return ()
 
 
 def whole_path(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:

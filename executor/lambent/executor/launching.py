@@ -12,7 +12,7 @@ from lambent.executor.drivers.base import EnvironmentSpec, Sandbox, Share, Snaps
 from lambent.executor.environment import Environment
 from lambent.executor.environment_states import Owner
 from lambent.executor.function_log import Facts, FunctionLog
-from lambent.executor.image_cache import ImageCache, Unpacked, whole_path
+from lambent.executor.image_cache import ImageCache, Unpacked, extensions_of, whole_path
 from lambent.executor.meter import Meter
 from lambent.executor.restore import INIT_SECONDS, Restore
 from lambent.executor.runtimes import entrypoint
@@ -181,7 +181,7 @@ class Launcher:
         wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
         if not isinstance(task, Unpacked):
             command = entrypoint.resolve(command, task.path, opt_dir, wrapper=wrapper)
-        external = extension_start.external(task.path / "opt" if isinstance(task, Unpacked) else opt_dir)
+        external = extensions_of(task.path) if isinstance(task, Unpacked) else extension_start.external(opt_dir)
         if external and command.root is not None:
             raise ServiceException(
                 "External extensions are not started in images here, and this function has some: "

@@ -2,12 +2,14 @@
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from images import Made, layer
+from images import Entry, Made, layer
 
-from lambent.executor.image_cache import ImageCache
+from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
+from lambent.executor.image_cache import ImageCache, extensions_of
 from lambent.kernel.errors import InvalidImage
 from lambent.kernel.models import ImageUse
 
@@ -60,3 +62,47 @@ async def test_what_a_killed_server_left_goes_at_the_start(tmp_path: Path) -> No
     (tmp_path / "cache/.new-1/root").mkdir(parents=True)
     await ImageCache(tmp_path / "cache").open()
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def linked(folder: Path, files: Mapping[str, Entry]) -> ImageUse:
+    image = Made([layer(files)], Entrypoint=["/x"])
+    return ImageUse(f"oci-layout:{image.write(folder)}:latest", image.manifest["digest"])
+
+
+async def test_no_place_of_a_mount_is_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "hosts").write_text("the machine's")
+    leading = {"dev": outside, "tmp": outside, "etc/hosts": outside / "hosts", "etc/resolv.conf": "../../../x"}
+    use = linked(tmp_path / "image", {name: f"-> {target}" for name, target in leading.items()})
+    cache = ImageCache(tmp_path / "cache")
+    await cache.open()
+    root = (await cache.acquire(use)).path
+    for name in (*IMAGE_FOLDERS, *IMAGE_FILES):
+        assert (root / name).resolve() == root.resolve() / name, name
+    assert [path.name for path in outside.iterdir()] == ["hosts"]
+    assert (outside / "hosts").read_text() == "the machine's"
+
+
+@pytest.mark.parametrize("name", ["etc", "var", "var/task", "opt", "mnt"])
+async def test_a_link_where_functions_need_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    await cache.open()
+    with pytest.raises(InvalidImage, match=f"its /{name} is a link"):
+        await cache.acquire(linked(tmp_path / "image", {name: f"-> {tmp_path}"}))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_extensions_are_those_inside(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "opt", root / "kept", outside):
+        folder.mkdir(parents=True)
+    (outside / "secret").touch()
+    (root / "opt/extensions").symlink_to(outside)
+    assert extensions_of(root) == []
+    (root / "opt/extensions").unlink()
+    (root / "opt/extensions").symlink_to("/kept")
+    for name, target in (("one", None), ("two", "/kept/one"), ("other", outside / "secret")):
+        path = root / "kept" / name
+        path.symlink_to(target) if target is not None else path.touch()
+    assert extensions_of(root) == ["one", "two"]
