@@ -318,3 +318,30 @@ async def test_a_snapshot_keeps_its_zygote(world: World, monkeypatch: pytest.Mon
         while line.zygote is not None:
             line.changed.set()
             await asyncio.sleep(0.01)
+
+
+async def test_what_was_dropped_meanwhile_is_started_and_harms_no_other(world: World) -> None:
+    """A start may hold a snapshot while it waits for something, and its descriptor may be another's by then."""
+    dropped, kept = await snapshot(world, SAYS), await snapshot(world, SAYS)
+    world.driver.drop(dropped)
+    assert not dropped.alive
+    sandbox = await world.start(SAYS, env=SNAP_START, snapshot=dropped)
+    assert sandbox.start != "restored"
+    await sandbox.dispose()
+    world.driver.drop(dropped)  # again: nothing
+    other, said = await restored(world, kept)
+    assert said == [1]
+    await other.dispose()
+    world.driver.drop(kept)
+
+
+async def test_a_restore_of_nothing_is_refused_and_the_keeper_lives(world: World) -> None:
+    taken = await snapshot(world, SAYS)
+    keeper = world.driver._snapshots._keeper
+    assert keeper is not None
+    answer, _ = await keeper.ask({"restore": "nothing", "pid": 1}, [])
+    assert "dropped" in str(answer["error"])
+    sandbox, said = await restored(world, taken)
+    assert said == [1]
+    await sandbox.dispose()
+    world.driver.drop(taken)

@@ -30,6 +30,7 @@ _SCRATCH = (0x10000000, 0x20000000, 0x30000000, 0x680000000000)
 _PATIENCE_SECONDS = 2.0
 _TAKE_SECONDS = 60.0  # for gigabytes
 _MOST_CALLS = 4096
+_MOST_PLANS = 8
 _ROOM = 64 * PAGE  # for what the calls point to
 _MOST_BYTES = 2 << 30
 _PRESENT = 3 << 62  # or swapped, in /proc/PID/pagemap
@@ -311,6 +312,8 @@ def restore(snapshot: Snapshot, pid: int, pidfd: int) -> None:
             text = file.read()
         plan = snapshot.plans.get(text)
         if plan is None:
+            if len(snapshot.plans) >= _MOST_PLANS:  # slots look the same, but for what a kernel does otherwise
+                snapshot.plans.clear()
             plan = snapshot.plans[text] = _plan(snapshot, memory_map.of_text(text))
         _map_scratch(slot, plan.scratch, plan.size)
         table = plan.scratch + PAGE

@@ -28,6 +28,8 @@ def _serve(
         if "take" in message:
             taken = kept[message["take"]] = snapshot.take(message["pid"], given[0], message["init"])
             wire.send(control, {"taken": taken.size}, [taken.memory])
+        elif message["restore"] not in kept:
+            wire.send(control, {"error": "the snapshot was dropped"})
         else:
             snapshot.restore(kept[message["restore"]], message["pid"], given[0])
             wire.send(control, {"restored": message["restore"]})

@@ -29,9 +29,10 @@ _CODE = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Taken:
-    """A snapshot, good as long as its zygote lives. `memory`: a descriptor; `size` in bytes."""
+    """A snapshot, good as long as its zygote lives, until it is dropped. `memory`: a descriptor, -1 then;
+    `size` in bytes."""
 
     name: str
     zygote: ZygoteProcess
@@ -41,7 +42,7 @@ class Taken:
 
     @property
     def alive(self) -> bool:
-        return self.zygote.alive and self.keeper.alive
+        return self.memory >= 0 and self.zygote.alive and self.keeper.alive
 
 
 class _Keeper:
@@ -151,7 +152,8 @@ class Snapshots:
         if taken not in self._taken:
             return
         self._taken.discard(taken)
-        os.close(taken.memory)
+        memory, taken.memory = taken.memory, -1
+        os.close(memory)
         try:
             taken.keeper.tell({"drop": taken.name})
         except OSError as failure:

@@ -29,6 +29,8 @@ class Spawner(Forker):
         self._folder = folder
         self._filter = sys_.Filter(seccomp.program())
         self._templates: dict[str, str] = {}
+        self._images: dict[str, tuple[str, object]] = {}  # of templates: the folder, and which one it was
+        self._made = 0
 
     def handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "trees" in message:
@@ -52,9 +54,12 @@ class Spawner(Forker):
             channel.close()
 
     def _template(self, request: dict[str, Any]) -> str:
-        key = repr((request["prefixes"], request["etc"], request["root"]))
+        if request["root"] is not None:
+            self._forget_images()
+        key = repr((request["prefixes"], request["etc"], _image(request)))
         if key not in self._templates:
-            root = f"{self._folder}/{len(self._templates)}"
+            root = f"{self._folder}/{self._made}"
+            self._made += 1
             os.makedirs(root, exist_ok=True)
             try:
                 if request["root"] is None:
@@ -65,7 +70,16 @@ class Spawner(Forker):
                 sys_.detach(root)
                 raise
             self._templates[key] = root
+            if request["root"] is not None:
+                self._images[key] = request["root"], _image(request)
         return self._templates[key]
+
+    def _forget_images(self) -> None:
+        """Those that are not there any more; environments have copies of their own."""
+        for key, (root, identity) in list(self._images.items()):
+            if _identity(root) != identity:
+                del self._images[key]
+                sys_.detach(self._templates.pop(key))
 
     def _start_zygote(
         self, request: dict[str, Any], channel: socket.socket, output: int, control: int, root: str
@@ -99,6 +113,19 @@ class Spawner(Forker):
         finally:
             for tree in opened:
                 os.close(tree)
+
+
+def _image(request: dict[str, Any]) -> object:
+    return _identity(request["root"]) if request["root"] is not None else None
+
+
+def _identity(folder: str) -> object:
+    """Of a folder, which another one of the same name has not; None if it is gone."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return folder, found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _enter_user_namespace() -> None:
