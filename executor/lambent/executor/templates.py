@@ -92,8 +92,9 @@ class Templates:
 
     async def _make(self, target: FunctionVersion, template: _Template) -> LambdaError | None:
         """What failed, which is the function's own affair."""
-        environment = self.make(target)
+        environment: Environment | None = None
         try:
+            environment = self.make(target)
             await environment.start()
             if environment.state is EnvironmentState.INIT_FAILED:
                 template.refused = True
@@ -113,7 +114,11 @@ class Templates:
             return failure
         finally:
             template.making = None
-            await environment.dispose()
+            if environment is not None:
+                await environment.dispose()
+        if self._kept.get(target.key) is not template and template.snapshot is not None:
+            self.driver.drop(template.snapshot)  # the version has gone meanwhile
+            template.snapshot = None
         self._limit()
         return None
 
