@@ -46,12 +46,13 @@ PlainStart = Callable[[Path, str], float]
 @dataclass
 class Results:
     """`times`: milliseconds by kind of start; `idle`: (private, proportional) KiB by number of environments;
-    `burst`: kinds of its starts, seconds, and what was left; `others`: milliseconds by runtime."""
+    `burst`: kinds of its starts, seconds, and what was left; `others`: milliseconds by runtime and kind of
+    start."""
 
     times: dict[str, list[float]] = field(default_factory=dict)
     idle: dict[int, tuple[float, float]] = field(default_factory=dict)
     burst: tuple[Counter[str], float, list[str]] | None = None
-    others: dict[str, list[float]] = field(default_factory=dict)
+    others: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
 
 class Bench:
@@ -176,7 +177,7 @@ async def measure(plain_start: PlainStart, *, starts: int, idle: int, burst: int
                     results.idle[count] = await memory(forking, count)
                 results.burst = await at_once(forking, burst)
                 if data is not None:
-                    results.others = await of_runtimes(plain, data, folder, starts)
+                    results.others = await of_runtimes(plain, forking, data, folder, starts)
             finally:
                 await forking.driver.close()
         finally:
@@ -223,9 +224,11 @@ async def times(
 KINDS = ("plain", "sandbox", "parked", *(("restored",) if ptrace.available() else ()))
 
 
-async def of_runtimes(bench: Bench, data: Path, folder: Path, starts: int) -> dict[str, list[float]]:
+async def of_runtimes(
+    plain: Bench, ahead: Bench, data: Path, folder: Path, starts: int
+) -> dict[tuple[str, str], list[float]]:
     """Starts of a function that returns its event, for each runtime but Python that the data folder has."""
-    runtimes, taken = Runtimes(data, look_only=True), dict[str, list[float]]()
+    runtimes, taken = Runtimes(data, look_only=True), dict[tuple[str, str], list[float]]()
     for info in runtimes.listing():
         task = folder / f"task-{info.runtime}"
         handler = _trivial(info.runtime, task) if info.available else None
@@ -234,23 +237,27 @@ async def of_runtimes(bench: Bench, data: Path, folder: Path, starts: int) -> di
         command = runtimes.command(info.runtime, handler, 1769)
         command = entrypoint.resolve(command, task, None)
         for number in range(starts + 1):
-            spec = replace(
-                bench.spec(HANDLER),
-                argv=command.argv,
-                env={**bench.spec(HANDLER).env, **command.env},
-                task_dir=task,
-                runtime_dir=command.runtime_dir,
-                prefixes=command.prefixes,
-                fork_env=command.fork_env,
-                root=command.root,
-            )
-            began = time.perf_counter()
-            sandbox = await bench.driver.start(spec)
-            await until_next(sandbox)
-            took = (time.perf_counter() - began) * 1000
-            await sandbox.dispose()
-            if number:  # nobody's first start counts
-                taken.setdefault(info.runtime, []).append(took)
+            for bench in (plain, ahead) if command.ahead_env is not None else (plain,):
+                if number and bench is ahead:
+                    await asyncio.sleep(0.5)  # one is there, and nothing is being made
+                spec = replace(
+                    bench.spec(HANDLER),
+                    argv=command.argv,
+                    env={**bench.spec(HANDLER).env, **command.env},
+                    task_dir=task,
+                    runtime_dir=command.runtime_dir,
+                    prefixes=command.prefixes,
+                    fork_env=command.fork_env,
+                    ahead_env=command.ahead_env,
+                    root=command.root,
+                )
+                began = time.perf_counter()
+                sandbox = await bench.driver.start(spec)
+                await until_next(sandbox)
+                took = (time.perf_counter() - began) * 1000
+                await sandbox.dispose()
+                if number:  # nobody's first start counts
+                    taken.setdefault((info.runtime, sandbox.start), []).append(took)
     return taken
 
 
@@ -350,11 +357,11 @@ def show(console: Console, results: Results) -> None:
         table.add_row(str(count), f"{private:.0f}", f"{proportional:.0f}")
     console.print("Memory (budget: 3,584 KiB private)")
     console.print(table)
-    table = Table("runtime", "median ms", "p99 ms")
-    for runtime, values in results.others.items():
+    table = Table("runtime", "start", "of them", "median ms", "p99 ms")
+    for (runtime, kind), values in results.others.items():
         ordered = sorted(values)
         p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        table.add_row(runtime, f"{statistics.median(values):.2f}", f"{p99:.2f}")
+        table.add_row(runtime, kind, str(len(values)), f"{statistics.median(values):.2f}", f"{p99:.2f}")
     if results.others:
         console.print("Other runtimes, in environments, to the first `next`")
         console.print(table)

@@ -55,6 +55,7 @@ class World:
             memory_mb=changes.pop("memory_mb", 1769),
             ephemeral_mb=changes.pop("ephemeral_mb", 512),
             fork_env=self.command.fork_env,
+            ahead_env=self.command.ahead_env,
             snapshot=changes.pop("snapshot", None),
         )
 
@@ -74,9 +75,11 @@ class World:
         finally:
             await sandbox.dispose()
 
-    async def parked(self, count: int = 1, code: str | Mapping[str, str] = "def handler(e, c): pass") -> None:
+    async def parked(
+        self, count: int = 1, code: str | Mapping[str, str] = "def handler(e, c): pass", **changes: Any
+    ) -> None:
         """Asks for so many starts, and waits until as many slots are there for the next ones."""
-        for sandbox in await asyncio.gather(*(self.start(code) for _ in range(count))):
+        for sandbox in await asyncio.gather(*(self.start(code, **changes) for _ in range(count))):
             await sandbox.dispose()
         async with asyncio.timeout(30):
             while self.driver.parked < count:

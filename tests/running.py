@@ -189,9 +189,9 @@ class Functions:
         finally:
             self.aws.delete_function(FunctionName=name)
 
-    def logged(self, name: str, until: str = "") -> list[str]:
-        """The lines of the function's log, in order; waits until one starts with `until`, since lines are
-        stored after the answer has gone out."""
+    def logged(self, name: str, until: str = "", *, count: int = 1) -> list[str]:
+        """The lines of the function's log, in order; waits until `count` of them start with `until`, since
+        lines are stored after the answer has gone out."""
         path, lines = f"/_lambent/logs?function={name}&wait=5", list[str]()
         deadline, cursor = time.monotonic() + 20, ""
         while True:
@@ -199,9 +199,9 @@ class Functions:
             assert status == 200, body
             page = json.loads(body)
             lines += [line["message"] for line in page["lines"]]
-            if any(line.startswith(until) for line in lines) or not until:
+            if not until or sum(line.startswith(until) for line in lines) >= count:
                 return lines
-            assert time.monotonic() < deadline, f"no {until} in {lines}"
+            assert time.monotonic() < deadline, f"not {count} {until} in {lines}"
             cursor = f"&after={page['cursor']}" if page["cursor"] else ""
 
 

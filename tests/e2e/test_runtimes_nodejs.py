@@ -243,7 +243,7 @@ def test_json_logs_are_aws_s_and_the_level_filters(node: Functions) -> None:
     config = {"LogFormat": "JSON", "ApplicationLogLevel": "WARN"}
     name = made(node, NEWEST, {"index.mjs": LOGS}, LoggingConfig=config)
     answer = node.invoke(name)
-    lines = node.logged(name, until='{"timestamp"')
+    lines = node.logged(name, until='{"timestamp"', count=2)
     records = [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
     assert [record["level"] for record in records] == ["WARN", "ERROR"]
     assert records[0]["message"] == "w\nsecond"

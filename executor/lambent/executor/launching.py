@@ -189,7 +189,7 @@ class Launcher:
             )
         if external:
             argv, prefixes = extension_start.command(command, external)
-            command = replace(command, argv=argv, prefixes=prefixes, fork_env=None)
+            command = replace(command, argv=argv, prefixes=prefixes, fork_env=None, ahead_env=None)
         made = EnvironmentSpec(
             id=environment_id,
             argv=command.argv,
@@ -209,6 +209,7 @@ class Launcher:
             memory_mb=target.memory_size,
             ephemeral_mb=target.ephemeral_storage,
             fork_env=command.fork_env,
+            ahead_env=command.ahead_env,
             root=command.root,
             cwd=_working_directory(target, task),
             shares=self._shares(target),

@@ -53,6 +53,49 @@ def test_a_variable_that_acts_when_a_process_starts_stands_in_the_way(name: str,
     assert forkable.obstacle(setting(**{name: value})) == name
 
 
+NODE_OWN = {**OWN, "NODE_PATH": "/var/runtime/node_modules"}
+NODE = replace(SPEC, argv=("/var/runtime/bin/node",), env=NODE_OWN, fork_env=None, ahead_env=NODE_OWN)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"NODE_ENV": "production", "NODE_TLS_REJECT_UNAUTHORIZED": "0", "AWS_LAMBDA_LOG_FORMAT": "JSON"},
+        {"TZ": "Europe/Berlin", "PYTHONPATH": "lib", "PYTHONOPTIMIZE": "1"},
+        {"NODE_OPTIONS": "--enable-source-maps  --stack-trace-limit=50"},
+        {"NODE_OPTIONS": ""},
+    ],
+)
+def test_these_of_node_may_be_made_ahead(variables: dict[str, str]) -> None:
+    spec = forkable.started_with(replace(NODE, env={**NODE_OWN, **variables}))
+    assert forkable.obstacle(spec) is None
+    assert (spec.ahead_env or {}).get("NODE_OPTIONS") == variables.get("NODE_OPTIONS")
+    assert (forkable.key(spec) == forkable.key(NODE)) == ("NODE_OPTIONS" not in variables)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_LAMBDA_EXEC_WRAPPER", "/opt/wrapper"),
+        ("NODE_OPTIONS", "--enable-source-maps --require /opt/first.js"),
+        ("NODE_OPTIONS", "--enable-source-maps=/opt/first.js"),
+        ("NODE_OPTIONS", '"--no-warnings --import=x"'),
+        ("NODE_PATH", "/opt/mine"),
+        ("NODE_EXTRA_CA_CERTS", "/var/task/ca.pem"),
+        ("NODE_COMPILE_CACHE", "/tmp/cache"),
+        ("UV_THREADPOOL_SIZE", "8"),
+        ("SSL_CERT_FILE", "/opt/ca.pem"),
+        ("AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA", "1"),
+        ("AWS_LAMBDA_RUNTIME_VERBOSE", "3"),
+        ("LANG", "C"),
+        ("LD_PRELOAD", "/opt/lib/it.so"),
+    ],
+)
+def test_a_variable_that_node_reads_when_it_starts_stands_in_the_way(name: str, value: str) -> None:
+    assert forkable.obstacle(forkable.started_with(replace(NODE, env={**NODE_OWN, name: value}))) == name
+
+
 def test_starts_of_one_runtime_share_a_zygote_and_others_do_not() -> None:
     key = forkable.key(SPEC)
     assert forkable.key(replace(setting(A="b"), id="two", memory_mb=1024, task_dir=Path("/other"))) == key

@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Enforcement
 
+# No function can have a variable whose name begins so.
+AHEAD = "_LAMBENT_FUNCTION"
+
 
 class Share(NamedTuple):
     """A folder of the host that environments share, at a path inside."""
@@ -26,8 +29,11 @@ class EnvironmentSpec:
 
     `argv[0]` and `prefixes` (folders of the interpreter, bound read-only at the same path) are the runtime's.
     Memory and ephemeral storage in MB. `fork_env`: the variables of a process of `argv` from which a driver may
-    fork this one instead of starting it; None: it can't be forked. `root`: the root file system inside,
-    instead of this machine's own; it has its own /var/runtime. `task_dir` None: and its own /var/task.
+    fork this one instead of starting it; None: it can't be forked. `ahead_env`: those of one that, with `AHEAD`
+    beside them, waits for its function; None: it can't. `AHEAD` names a descriptor, of a SEQPACKET socket, to
+    which that process sends {"step": "parked"}, from which it reads {"env": {name: value}}, and which it closes
+    then. `root`: the root file system inside, instead of this machine's own; it has its own /var/runtime.
+    `task_dir` None: and its own /var/task.
     """
 
     id: str
@@ -40,6 +46,7 @@ class EnvironmentSpec:
     memory_mb: int
     ephemeral_mb: int
     fork_env: Mapping[str, str] | None = None
+    ahead_env: Mapping[str, str] | None = None
     shares: Sequence[Share] = ()
     snapshot: "Snapshot | None" = None
     template: bool = False

@@ -21,7 +21,8 @@ class RuntimeCommand:
     """How to start a runtime process. `argv` names paths inside the environment; `prefixes` are folders to bind
     at their own path, `runtime_dir` the one to bind at /var/runtime; `env` has the runtime's variables only;
     `version_text` is for the INIT_START line ("python:3.11.7": the interpreter's true version); `fork_env` the
-    variables of a process from which it can be forked instead, None if it can't.
+    variables of a process from which it can be forked instead, None if it can't; `ahead_env` those of one that
+    can wait for its function (`drivers.base.EnvironmentSpec`), None if it can't.
 
     `root`: the root file system that it has instead of this machine's /usr, /lib and /etc.
 
@@ -35,6 +36,7 @@ class RuntimeCommand:
     env: Mapping[str, str]
     version_text: str
     fork_env: Mapping[str, str] | None = None
+    ahead_env: Mapping[str, str] | None = None
     entrypoints: Sequence[str] = ()
     root: Path | None = None
 

@@ -26,6 +26,7 @@ from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.nodes import Node, Nodes, probe
 
 _RESCAN_SECONDS = 3.0
+_READ_AT_START = ("LANG", "LD_LIBRARY_PATH", "NODE_PATH", "PATH", "TZ")
 _OLD_SPACE, _SEMI_SPACE = 0.9, 0.05  # of the function's memory, as on AWS
 
 
@@ -105,6 +106,8 @@ class NodejsFamily:
             "/opt/nodejs/node_modules",
             f"{RUNTIME_DIR}/node_modules",
         )
+        path: Sequence[object] = [f"{RUNTIME_DIR}/bin"] if own else outside
+        env = {**variables(handler, path=path), "NODE_PATH": ":".join(modules)}
         return RuntimeCommand(
             argv=(
                 program,
@@ -116,12 +119,9 @@ class NodejsFamily:
             ),
             prefixes=() if own else node.prefixes,
             runtime_dir=ready.folder.path,
-            env={
-                **variables(handler, path=[f"{RUNTIME_DIR}/bin"] if own else outside),
-                "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
-                "NODE_PATH": ":".join(modules),
-            },
+            env={**env, "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}"},
             version_text=f"nodejs:{node.version}",
+            ahead_env={name: env[name] for name in _READ_AT_START},
         )
 
     def info(self, runtime: str) -> RuntimeInfo:

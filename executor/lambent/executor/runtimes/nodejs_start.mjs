@@ -9,6 +9,8 @@ import { createRequire } from 'node:module';
 const require = createRequire(import.meta.url);
 const here = import.meta.dirname ?? new URL('.', import.meta.url).pathname.replace(/\/$/, '');
 
+if (process.env._LAMBENT_FUNCTION) require('./ahead.cjs')();
+
 if (!existsSync(`${here}/rapid-client.node`)) {
   const Module = require('node:module');
   const load = Module._load;

@@ -23,6 +23,7 @@ from lambent.executor.drivers.sandbox import syscalls as sys_
 UID, GID = 993, 990  # AWS: sbx_user1051
 RUNTIME_API = ("127.0.0.1", 9001)
 ZYGOTE_CONTROL = 3  # the launcher looks there for a socket
+WAITS_ON = 3  # and a process that waits for its function, for that
 _LISTEN_BACKLOG = 128
 _IPV6_FREEBIND = 78
 _OOM_SCORE = "500"  # a host out of memory loses functions before the server
@@ -58,9 +59,19 @@ def run(
         os.chdir(request["cwd"])
         drop(steps, request, program)
         steps.at(f"starting {request['argv'][0]}")
+        if request.get("waits"):
+            _hand_over(channel)
         os.execve(request["argv"][0], request["argv"], request["env"])
     except BaseException as error:
         give_up(steps, error, channel)
+
+
+def _hand_over(channel: socket.socket) -> None:
+    """The program that comes next finds the channel where it looks for it."""
+    if channel.fileno() == WAITS_ON:
+        channel.set_inheritable(True)
+    else:
+        os.dup2(channel.fileno(), WAITS_ON)
 
 
 def give_up(steps: Steps, error: BaseException, channel: socket.socket) -> NoReturn:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lambent.executor.drivers.base import DriverConfig, EnvironmentSpec, NoRoom, Sandbox, Snapshot
-from lambent.executor.drivers.sandbox import cgroups, ephemeral, facts, rootfs, sampler, seccomp, wire
+from lambent.executor.drivers.base import AHEAD, DriverConfig, EnvironmentSpec, NoRoom, Sandbox, Snapshot
+from lambent.executor.drivers.sandbox import cgroups, contain, ephemeral, facts, rootfs, sampler, seccomp, wire
 from lambent.executor.drivers.sandbox import syscalls as sys_
 from lambent.executor.drivers.sandbox.netport import Network
 from lambent.executor.drivers.sandbox.parking import Parking, Refused
@@ -227,12 +227,15 @@ class SandboxDriver:
             except Refused as error:
                 raise ServiceException(f"the environment does not start: {error}") from error
 
-    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox:
-        """An environment forked by the zygote that waits for its function; `spec` has its name, the size of its
-        /tmp and room for any memory. Raises Refused, NoRoom, ServiceException."""
-        return await self._make(spec, zygote)
+    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess | None) -> RunningSandbox:
+        """An environment that waits for its function: forked by the zygote, `spec` having its name, the size of
+        its /tmp and room for any memory; without one a process of its own, for that memory. Raises Refused,
+        NoRoom, ServiceException."""
+        return await self._make(spec, zygote, slot=True)
 
-    async def _make(self, spec: EnvironmentSpec, zygote: ZygoteProcess | None = None) -> RunningSandbox:
+    async def _make(
+        self, spec: EnvironmentSpec, zygote: ZygoteProcess | None = None, *, slot: bool = False
+    ) -> RunningSandbox:
         if not self._uids:
             raise NoRoom(f"all {self._config.uid_count} uids of environments are in use")
         uid = self._uids.popleft()
@@ -240,7 +243,7 @@ class SandboxDriver:
         self._sandboxes[spec.id] = sandbox
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await self._launch(spec, sandbox, zygote)
+                await self._launch(spec, sandbox, zygote, slot)
         except BaseException as error:
             await sandbox.dispose()
             if isinstance(error, TimeoutError):
@@ -249,7 +252,7 @@ class SandboxDriver:
         return sandbox
 
     async def _launch(
-        self, spec: EnvironmentSpec, sandbox: RunningSandbox, zygote: ZygoteProcess | None
+        self, spec: EnvironmentSpec, sandbox: RunningSandbox, zygote: ZygoteProcess | None, slot: bool
     ) -> None:
         spawner = await self._running_spawner()
         sandbox.spawner = forker = spawner if zygote is None else zygote
@@ -261,7 +264,8 @@ class SandboxDriver:
         sandbox.channel.setblocking(False)
         # A zygote does not see the machine's devices.
         device = [sandbox.image.hold] if zygote is not None and sandbox.image is not None else []
-        body = wire.body(self._request(spec, sandbox))
+        waits = slot and zygote is None
+        body = wire.body({**self._request(spec, sandbox), **(_waiting(spec) if waits else {})})
         try:
             with theirs:
                 forker.start(body, theirs.fileno(), write, *device)
@@ -270,7 +274,7 @@ class SandboxDriver:
             os.close(write)
         try:
             await self._accompany(sandbox, sandbox.channel)
-            if zygote is None:
+            if not slot:
                 await self._see_off(spec, sandbox, sandbox.channel)
             elif (await self._step(sandbox.channel))[0]["step"] != "parked":
                 raise Refused("the slot does not wait for its function")
@@ -414,12 +418,16 @@ class SandboxDriver:
         trees = {"/var/task": str(spec.task_dir)}
         if spec.opt_dir is not None:
             trees["/opt"] = str(spec.opt_dir)
+        waits = spec.fork_env is None
         message: dict[str, Any] = {"function": {"env": dict(spec.env), "rlimits": self._rlimits(spec)}}
         message["restore"] = restored is not None
         opened: list[int] = []
         try:
             async with asyncio.timeout(_START_SECONDS):
-                if self._abilities.rootless:  # who may mount nothing; the spawner may, in its own namespace
+                if waits:  # and has no power any more to mount anything
+                    message = {"env": dict(spec.env)}
+                    await self._mount(trees, sandbox)
+                elif self._abilities.rootless:  # who may mount nothing; the spawner may, in its own namespace
                     self._spawner.send_trees(trees, channel.fileno())
                 else:
                     message["trees"] = list(trees)
@@ -441,6 +449,16 @@ class SandboxDriver:
             if isinstance(error, OSError):  # a TimeoutError too
                 raise Refused(f"the slot was lost: {error}") from error
             raise
+
+    async def _mount(self, trees: dict[str, str], sandbox: RunningSandbox) -> None:
+        """Has the spawner mount them in a slot. Raises Refused."""
+        assert self._spawner is not None
+        ours, theirs = wire.pair()
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                self._spawner.mount_trees(trees, theirs.fileno(), sandbox.pidfd())
+            await self._step(ours)
 
     async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess:
         """A zygote for starts like `spec`, with these modules loaded. Raises ServiceException."""
@@ -563,6 +581,11 @@ class SandboxDriver:
         network = self._network.enforcement() if self._network is not None else (facts.NO_NETWORK,)
         starts = Enforcement("cold starts", True, self._parking.how)
         return (*facts.enforcement(host, self._config), starts, *network)
+
+
+def _waiting(spec: EnvironmentSpec) -> dict[str, Any]:
+    """What is different in the request of a process that waits for its function."""
+    return {"waits": True, "env": {**(spec.ahead_env or {}), AHEAD: str(contain.WAITS_ON)}}
 
 
 async def _to_end(work: "asyncio.Future[None]") -> None:

@@ -1,16 +1,27 @@
-"""Which starts a zygote may take, and which zygote. A variable that an interpreter reads before it runs
-anything cannot act in a forked one any more, so a function that sets such a one gets a process of its own.
+"""Which starts a slot may take, and of which kind. A variable that an interpreter reads before it runs anything
+cannot act any more in one that runs already, so a function that sets such a one gets a process of its own.
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lambent.executor.drivers.base import EnvironmentSpec
 
-# Read by the dynamic linker, libc and OpenSSL when a process starts, and by the interpreter.
-_PREFIXES = ("LD_", "GLIBC_", "MALLOC_", "LC_", "OPENSSL_", "PYTHON")
-_NAMES = frozenset({"AWS_LAMBDA_EXEC_WRAPPER", "GCONV_PATH", "LANG", "LOCPATH"})
+# Read by the dynamic linker, libc and OpenSSL when a process starts, and by the interpreter; of Node.js
+# also what its event loop and AWS's client read when they are loaded.
+_PREFIXES = ("LD_", "GLIBC_", "MALLOC_", "LC_", "OPENSSL_")
+_OF_PYTHON = ("PYTHON",)
+_OF_NODE = ("NODE_", "UV_", "SSL_CERT_", "ICU_", "AWS_LAMBDA_NODEJS_", "AWS_LAMBDA_RUNTIME_VERBOSE")
+_NAMES = frozenset({"AWS_LAMBDA_EXEC_WRAPPER", "GCONV_PATH", "LANG", "LANGUAGE", "LOCPATH"})
+# Those of NODE_OPTIONS that change how it runs, and need nothing of a function: it can be started with them.
+_OPTION = re.compile(
+    r"--(enable-source-maps|no-deprecation|no-warnings|trace-(warnings|deprecation|uncaught)|stack-trace-limit=\d+"
+    r"|unhandled-rejections=[a-z-]+|dns-result-order=\w+|max-http-header-size=\d+|max-old-space-size=\d+)"
+)
+_READ_LATER = frozenset({"NODE_ENV", "NODE_TLS_REJECT_UNAUTHORIZED"})
 
 # In the runtime folder, and slow to import: what a function that uses an AWS client waits for most. A megabyte
 # of each environment's memory, and so only for those that seem to use it.
@@ -30,22 +41,36 @@ _BOTO3 = (
 _LOOKED_AT = 1 << 18  # bytes of a source
 
 
+def started_with(spec: EnvironmentSpec) -> EnvironmentSpec:
+    """The start, with what of the function's variables a slot can be started with."""
+    options = spec.env.get("NODE_OPTIONS")
+    if spec.ahead_env is None or options is None or not all(map(_OPTION.fullmatch, options.split())):
+        return spec
+    return replace(spec, ahead_env={**spec.ahead_env, "NODE_OPTIONS": options})
+
+
 def obstacle(spec: EnvironmentSpec) -> str | None:
-    """The variable that stands in the way; None if the start may be a fork. The start's `fork_env` is set."""
-    own, env = spec.fork_env or {}, spec.env
+    """The variable that stands in the way; None if the start may have a slot."""
+    own, env = _own(spec), spec.env
+    prefixes = (*_PREFIXES, *(_OF_NODE if spec.fork_env is None else _OF_PYTHON))
     for name in sorted(env):
-        if name == "PYTHONPATH":
+        if name == "PYTHONPATH" and spec.fork_env is not None:
             if not all(folder.startswith("/") for folder in env[name].split(":")):
                 return name
-        elif (name in _NAMES or name.startswith(_PREFIXES)) and env[name] != own.get(name):
-            return name
+        elif (name in _NAMES or name.startswith(prefixes)) and env[name] != own.get(name):
+            if name not in _READ_LATER:
+                return name
     return None
 
 
+def _own(spec: EnvironmentSpec) -> Mapping[str, str]:
+    """What a slot is started with."""
+    return (spec.ahead_env if spec.fork_env is None else spec.fork_env) or {}
+
+
 def key(spec: EnvironmentSpec) -> tuple[object, ...]:
-    """What starts that one zygote can serve have in common."""
-    own: Mapping[str, str] = spec.fork_env or {}
-    return (*spec.argv, *spec.prefixes, spec.runtime_dir, *sorted(own.items()))
+    """What starts that one kind of slot can serve have in common."""
+    return (*spec.argv, *spec.prefixes, spec.runtime_dir, *sorted(_own(spec).items()))
 
 
 @functools.lru_cache(maxsize=4096)

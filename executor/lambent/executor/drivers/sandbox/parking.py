@@ -1,6 +1,7 @@
 """Zygotes and parked slots: environments made ahead of need, so that a cold start only has to give one its
 code and variables. One line per kind of start (interpreter and runtime folder); `demand` says how many
-slots it keeps.
+slots it keeps. A slot is forked from the line's zygote or, where an interpreter cannot be forked, is a process
+of its own that waits.
 
 Slots are made one at a time and when no start is under way, so that making them takes nothing from requests. A
 start that finds none forks one for itself; one that cannot be forked, or whose fork fails, is a plain start.
@@ -30,7 +31,7 @@ _log = Log(__name__)
 EPHEMERAL_MB = 512  # AWS's default: the only size that is parked
 _MOST_MEMORY_MB = 10_240
 # A slot's own memory; of what the machine has left, so much may be parked.
-_SLOT_BYTES, _SHARE = 3 << 20, 0.05
+_SLOT_BYTES, _WAITING_BYTES, _SHARE = 3 << 20, 24 << 20, 0.05
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
 _FORKS_AT_ONCE = 8  # more only wait for each other, and the zygote's socket holds no more than some dozens
 _LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0
@@ -49,7 +50,7 @@ class Maker(Protocol):
 
     async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess: ...
 
-    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess) -> RunningSandbox: ...
+    async def make_slot(self, spec: EnvironmentSpec, zygote: ZygoteProcess | None) -> RunningSandbox: ...
 
     async def assign(
         self, spec: EnvironmentSpec, sandbox: RunningSandbox, restored: Taken | None = None
@@ -82,6 +83,10 @@ class _Line:
     failures: int = 0
     not_before: float = 0.0
 
+    @property
+    def forks(self) -> bool:
+        return self.sample.fork_env is not None
+
 
 class Parking:
     """All lines of one driver. `most`: slots kept at most, in all lines together; 0: nothing is forked."""
@@ -109,7 +114,10 @@ class Parking:
             return "each is started plainly: LAMBENT_PARKED_SLOTS is 0"
         if self._problem:
             return f"each is started plainly: {self._problem}"
-        return f"Python functions are forks, of which at most {self._most} are made ahead of need"
+        return (
+            f"Python functions are forks; of them and of Node.js processes at most {self._most} are made "
+            "ahead of need"
+        )
 
     # ---- starts ---------------------------------------------------------------------------------------
 
@@ -117,25 +125,27 @@ class Parking:
         """The environment, forked; None if it has to be started plainly. Raises NoRoom."""
         self._starting += 1
         try:
-            return await self._fork(spec) if self._may_fork(spec) else None
+            return await self._fork(forkable.started_with(spec)) if self._may_fork(spec) else None
         finally:
             self._starting -= 1
 
     def expect(self, spec: EnvironmentSpec) -> None:
         """Makes slots as if one had been asked for: the first start after a deploy finds them."""
+        spec = forkable.started_with(spec)
         if self._may_fork(spec) and forkable.obstacle(spec) is None:
             line = self._line(spec)
             line.demand.expected(time.monotonic())
             line.changed.set()
 
     def _may_fork(self, spec: EnvironmentSpec) -> bool:
-        return spec.fork_env is not None and not spec.shares and self._most > 0
+        ahead = spec.fork_env is not None or spec.ahead_env is not None
+        return ahead and not spec.shares and self._most > 0
 
     async def _fork(self, spec: EnvironmentSpec) -> RunningSandbox | None:
         obstacle = forkable.obstacle(spec)
         if obstacle is not None:
             self._tell(
-                f"A function sets {obstacle}, which acts when a process starts: its starts are not forked."
+                f"A function sets {obstacle}, which acts when a process starts: for it none is made ahead."
             )
             return None
         line = self._line(spec)
@@ -179,7 +189,9 @@ class Parking:
         return taken if isinstance(taken, Taken) and fits else None
 
     def _line(self, spec: EnvironmentSpec) -> _Line:
-        preload = forkable.preload(spec.task_dir, spec.env.get("_HANDLER", ""))
+        preload: Sequence[str] = ()
+        if spec.fork_env is not None:
+            preload = forkable.preload(spec.task_dir, spec.env.get("_HANDLER", ""))
         key = (*forkable.key(spec), *preload)
         line = self._lines.get(key)
         if line is None:
@@ -248,7 +260,8 @@ class Parking:
         """Slots that the line may have: its share of the memory, and of the uids."""
         active = sum(not other.demand.silent(now) for other in self._lines.values())
         share = max(1, self._most // max(1, active))
-        memory = int(_available_bytes() * _SHARE / _SLOT_BYTES)
+        each = _SLOT_BYTES if line.forks else _WAITING_BYTES
+        memory = int(_available_bytes() * _SHARE / each)
         return min(share, memory, self._maker.spare_uids + len(line.parked))
 
     def _quiet(self, line: _Line, now: float) -> bool:
@@ -264,6 +277,8 @@ class Parking:
         ):
             self._old.add(zygote)
             line.zygote, wanted = None, 0
+        if not line.forks and line.parked and line.etc != self._maker.etc_files():
+            wanted = 0
         while len(line.parked) > wanted:
             await line.parked.pop().dispose()
         for unused in [each for each in self._old if not self._maker.holds(each)]:
@@ -272,7 +287,9 @@ class Parking:
 
     async def _make_one(self, line: _Line) -> None:
         try:
-            if line.zygote is None:
+            if not line.parked and not line.forks:
+                line.etc = self._maker.etc_files()
+            elif line.zygote is None and line.forks:
                 etc = self._maker.etc_files()
                 zygote = await self._maker.open_zygote(line.sample, line.preload)
                 line.zygote, line.made, line.etc = zygote, time.monotonic(), etc
@@ -317,7 +334,7 @@ class Parking:
 
 
 def _slot(spec: EnvironmentSpec, ephemeral_mb: int) -> EnvironmentSpec:
-    """What of a start a slot is made from; its name is its own."""
+    """What of a start a slot is made from; its name is its own. One that waits knows its memory already."""
     nowhere = Path("/nonexistent")
     return replace(
         spec,
@@ -325,7 +342,7 @@ def _slot(spec: EnvironmentSpec, ephemeral_mb: int) -> EnvironmentSpec:
         env={},
         task_dir=nowhere,
         opt_dir=None,
-        memory_mb=_MOST_MEMORY_MB,
+        memory_mb=_MOST_MEMORY_MB if spec.fork_env is not None else spec.memory_mb,
         ephemeral_mb=ephemeral_mb,
     )
 

@@ -53,7 +53,7 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _OWN = ("/tmp", "/proc", "/dev", "/etc", "/var/task", "/var/runtime", "/opt", "/mnt")
 SOURCES = "/home"  # of a zygote, while it starts
 ZYGOTE_TMP = "/tmp"
-_PLACES = ("/var/task", "/opt")
+PLACES = ("/var/task", "/opt")
 # What an environment needs a place for in an image's root.
 IMAGE_FOLDERS = ("proc", "dev", "tmp", "var/task", "var/runtime", "opt", "mnt", "etc")
 IMAGE_FILES = tuple(f"etc/{name}" for name in _ETC)
@@ -188,7 +188,7 @@ def complete_for_zygote(root: str, request: Mapping[str, Any]) -> None:
     sys_.bind(request["sources"], root + SOURCES, READ_ONLY)
     sys_.mount("proc", f"{root}/proc", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
     sys_.mount("zygote", f"{root}{ZYGOTE_TMP}", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=1m,mode=755")
-    for number, place in enumerate(_PLACES):
+    for number, place in enumerate(PLACES):
         # The dynamic linker looks once whether a folder of LD_LIBRARY_PATH is there, and remembers that.
         os.makedirs(f"{root}{ZYGOTE_TMP}/{number}/lib")
         sys_.bind(f"{root}{ZYGOTE_TMP}/{number}", root + place, READ_ONLY)
@@ -197,7 +197,7 @@ def complete_for_zygote(root: str, request: Mapping[str, Any]) -> None:
 def renew() -> None:
     """Makes a zygote's root that of a new environment, whose /tmp, code and layers come later. Needs the
     environment's PID namespace and a mount namespace of its own."""
-    for place in (*_PLACES, ZYGOTE_TMP):
+    for place in (*PLACES, ZYGOTE_TMP):
         sys_.unmount(place)
     # The zygote's own stays until then: an ordinary user may mount a /proc only while a whole one is in sight.
     sys_.mount("proc", "/tmp", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)

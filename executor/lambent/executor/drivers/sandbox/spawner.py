@@ -5,7 +5,8 @@ Started by the driver as a plain interpreter without site-packages and environme
 Requests, each with the start's channel: {} [body, channel, output] an environment, body as `contain.run`
 and `rootfs.complete` read it; {"zygote": true} [body, channel, output, control] a zygote; {"trees": {place:
 path}} [channel] copies of these trees, sent to whoever holds the other end, since an ordinary user's server
-may make none itself. Answers besides `Forker`'s: {"spawner": pid} with a pidfd, {"fatal": text,
+may make none itself, or [channel, pidfd] mounts them in the place of what that process sees there, which
+has no power to. Answers besides `Forker`'s: {"spawner": pid} with a pidfd, {"fatal": text,
 "traceback": text}.
 """
 
@@ -31,16 +32,25 @@ class Spawner(Forker):
         self._templates: dict[str, str] = {}
         self._images: dict[str, tuple[str, object]] = {}  # of templates: the folder, and which one it was
         self._made = 0
+        self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        # The dynamic linker looks once whether a folder of LD_LIBRARY_PATH is there, and remembers that.
+        self._nothing = f"{folder}/nothing"
+        os.makedirs(f"{self._nothing}/lib", 0o755)
 
     def handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "trees" in message:
             with socket.socket(fileno=descriptors[0]) as channel:
-                self._send_trees(message["trees"], channel)
+                if len(descriptors) == 1:
+                    self._send_trees(message["trees"], channel)
+                else:
+                    self._mount_trees(message["trees"], channel, descriptors[1])
             return
         body, channel_fd, output, *control = descriptors
         channel = socket.socket(fileno=channel_fd)
         try:
             request = wire.read_body(body)
+            if request.get("waits"):
+                request["task"] = request["opt"] = self._nothing
             root = self._template(request)
             if control:
                 self._start_zygote(request, channel, output, control[0], root)
@@ -113,6 +123,26 @@ class Spawner(Forker):
         finally:
             for tree in opened:
                 os.close(tree)
+
+    def _mount_trees(self, trees: dict[str, str], channel: socket.socket, process: int) -> None:
+        opened: list[int] = []
+        try:
+            for path in trees.values():
+                opened.append(sys_.open_tree(path, rootfs.READ_ONLY))
+            sys_.setns(process, sys_.NEWNS)
+            try:
+                for place in rootfs.PLACES:
+                    sys_.unmount(place)
+                for place, tree in zip(trees, opened, strict=True):
+                    sys_.move_tree(tree, place)
+            finally:
+                sys_.setns(self._mounts, sys_.NEWNS)
+            wire.send(channel, {"step": "mounted"})
+        except OSError as error:
+            report(channel, f"file system: {error}")
+        finally:
+            for descriptor in (*opened, process):
+                os.close(descriptor)
 
 
 def _image(request: dict[str, Any]) -> object:

@@ -202,6 +202,11 @@ class SpawnerProcess(ForkingProcess):
         ServiceException."""
         self._ask({"trees": dict(trees)}, [channel])
 
+    def mount_trees(self, trees: Mapping[str, str], channel: int, process: int) -> None:
+        """Asks for the trees to be mounted, by place, where the process of this pidfd sees them; the answer
+        comes from the end `channel`. Raises ServiceException."""
+        self._ask({"trees": dict(trees)}, [channel, process])
+
     def start_zygote(self, body: int, channel: int, output: int, control: int) -> None:
         """Asks for a zygote; the rest comes over `channel`. Raises ServiceException."""
         self._ask({"zygote": True}, [body, channel, output, control])
