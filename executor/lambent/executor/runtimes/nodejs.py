@@ -24,6 +24,7 @@ from lambent.executor.runtimes.family import (
 from lambent.executor.runtimes.folders import Folder
 from lambent.executor.runtimes.interpreters import Rejected
 from lambent.executor.runtimes.nodes import Node, Nodes, probe
+from lambent.executor.variables import RUNTIME_API
 
 _RESCAN_SECONDS = 3.0
 _READ_AT_START = ("LANG", "LD_LIBRARY_PATH", "NODE_PATH", "PATH", "TZ")
@@ -121,7 +122,7 @@ class NodejsFamily:
             runtime_dir=ready.folder.path,
             env={**env, "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}"},
             version_text=f"nodejs:{node.version}",
-            ahead_env={name: env[name] for name in _READ_AT_START},
+            ahead_env={**{name: env[name] for name in _READ_AT_START}, "AWS_LAMBDA_RUNTIME_API": RUNTIME_API},
         )
 
     def info(self, runtime: str) -> RuntimeInfo:

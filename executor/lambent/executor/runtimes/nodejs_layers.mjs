@@ -7,11 +7,16 @@ import { pathToFileURL } from 'node:url';
 
 const NODE_MODULES = /\/node_modules\/?$/;
 
-// A module in the folder above each would look into it.
-export const places = (process.env.NODE_PATH ?? '')
-  .split(':')
-  .filter((folder) => NODE_MODULES.test(folder) && existsSync(folder))
-  .map((folder) => pathToFileURL(`${dirname(folder)}/any.mjs`).href);
+let found;
+
+// A module in the folder above each would look into it. To be called when the function's layers are there.
+export function places() {
+  found ??= (process.env.NODE_PATH ?? '')
+    .split(':')
+    .filter((folder) => NODE_MODULES.test(folder) && existsSync(folder))
+    .map((folder) => pathToFileURL(`${dirname(folder)}/any.mjs`).href);
+  return found;
+}
 
 function elsewhere(specifier, error) {
   return error.code === 'ERR_MODULE_NOT_FOUND' && /^[^./]/.test(specifier) && !/^\w+:/.test(specifier);
@@ -23,7 +28,7 @@ export function resolveNow(specifier, context, next) {
     return next(specifier, context);
   } catch (error) {
     if (!elsewhere(specifier, error)) throw error;
-    for (const parentURL of places) {
+    for (const parentURL of places()) {
       try {
         return next(specifier, { ...context, parentURL });
       } catch {
@@ -40,7 +45,7 @@ export async function resolve(specifier, context, next) {
     return await next(specifier, context);
   } catch (error) {
     if (!elsewhere(specifier, error)) throw error;
-    for (const parentURL of places) {
+    for (const parentURL of places()) {
       try {
         return await next(specifier, { ...context, parentURL });
       } catch {

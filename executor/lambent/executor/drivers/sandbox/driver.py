@@ -276,8 +276,9 @@ class SandboxDriver:
             await self._accompany(sandbox, sandbox.channel)
             if not slot:
                 await self._see_off(spec, sandbox, sandbox.channel)
-            elif (await self._step(sandbox.channel))[0]["step"] != "parked":
-                raise Refused("the slot does not wait for its function")
+            elif (parked := await next_message(sandbox.channel)) is None or parked[0].get("step") != "parked":
+                why = parked[0].get("error") if parked is not None else sandbox.last_words()
+                raise Refused(f"the slot does not wait for its function: {why}")
         except BaseException:
             await self._adopt_late(sandbox, sandbox.channel)
             raise

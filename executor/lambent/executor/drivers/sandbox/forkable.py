@@ -14,7 +14,17 @@ from lambent.executor.drivers.base import EnvironmentSpec
 # also what its event loop and AWS's client read when they are loaded.
 _PREFIXES = ("LD_", "GLIBC_", "MALLOC_", "LC_", "OPENSSL_")
 _OF_PYTHON = ("PYTHON",)
-_OF_NODE = ("NODE_", "UV_", "SSL_CERT_", "ICU_", "AWS_LAMBDA_NODEJS_", "AWS_LAMBDA_RUNTIME_VERBOSE")
+_OF_NODE = (
+    *("NODE_", "UV_", "SSL_CERT_", "ICU_", "_LAMBDA_TELEMETRY_"),
+    *(
+        "AWS_LAMBDA_BENCHMARK_MODE",
+        "AWS_LAMBDA_MAX_CONCURRENCY",
+        "AWS_LAMBDA_NODEJS_",
+        "AWS_LAMBDA_RUNTIME_VERBOSE",
+    ),
+)
+# What AWS's client for Node.js reads before it asks for the handler: a slot is started with it.
+_LOGGING = ("AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL")
 _NAMES = frozenset({"AWS_LAMBDA_EXEC_WRAPPER", "GCONV_PATH", "LANG", "LANGUAGE", "LOCPATH"})
 # Those of NODE_OPTIONS that change how it runs, and need nothing of a function: it can be started with them.
 _OPTION = re.compile(
@@ -43,10 +53,13 @@ _LOOKED_AT = 1 << 18  # bytes of a source
 
 def started_with(spec: EnvironmentSpec) -> EnvironmentSpec:
     """The start, with what of the function's variables a slot can be started with."""
-    options = spec.env.get("NODE_OPTIONS")
-    if spec.ahead_env is None or options is None or not all(map(_OPTION.fullmatch, options.split())):
+    if spec.ahead_env is None:
         return spec
-    return replace(spec, ahead_env={**spec.ahead_env, "NODE_OPTIONS": options})
+    own = {name: spec.env[name] for name in _LOGGING if name in spec.env}
+    options = spec.env.get("NODE_OPTIONS")
+    if options is not None and all(map(_OPTION.fullmatch, options.split())):
+        own["NODE_OPTIONS"] = options
+    return replace(spec, ahead_env={**spec.ahead_env, **own}) if own else spec
 
 
 def obstacle(spec: EnvironmentSpec) -> str | None:

@@ -31,7 +31,7 @@ _log = Log(__name__)
 EPHEMERAL_MB = 512  # AWS's default: the only size that is parked
 _MOST_MEMORY_MB = 10_240
 # A slot's own memory; of what the machine has left, so much may be parked.
-_SLOT_BYTES, _WAITING_BYTES, _SHARE = 3 << 20, 24 << 20, 0.05
+_SLOT_BYTES, _WAITING_BYTES, _SHARE = 3 << 20, 16 << 20, 0.05
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.03, 0.5
 _FORKS_AT_ONCE = 8  # more only wait for each other, and the zygote's socket holds no more than some dozens
 _LOOK_SECONDS, _GIVEN_WAY_SECONDS = 5.0, 60.0

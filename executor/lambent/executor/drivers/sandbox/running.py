@@ -81,6 +81,14 @@ class RunningSandbox:
         if channel is not None:
             channel.close()
 
+    def last_words(self) -> str:
+        """The last line that it has printed, for an error; nobody else reads it then."""
+        try:
+            text = os.read(self.output, 65_536).decode(errors="replace").strip()
+        except BlockingIOError:
+            text = ""
+        return text.rpartition("\n")[2] or "it ended"
+
     def pid(self) -> int:
         """The runtime process's pid as this process sees it; -1 once it is reaped."""
         return pid_of(self._runtime)
