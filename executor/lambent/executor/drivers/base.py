@@ -31,9 +31,9 @@ class EnvironmentSpec:
     Memory and ephemeral storage in MB. `fork_env`: the variables of a process of `argv` from which a driver may
     fork this one instead of starting it; None: it can't be forked. `ahead_env`: those of one that, with `AHEAD`
     beside them, waits for its function; None: it can't. `AHEAD` names a descriptor, of a SEQPACKET socket, to
-    which that process sends {"step": "parked"}, from which it reads {"env": {name: value}}, and which it closes
-    then. `root`: the root file system inside, instead of this machine's own; it has its own /var/runtime.
-    `task_dir` None: and its own /var/task.
+    which that process sends {"step": "parked"}, from which it reads {"function": {"env": {name: value}}} and,
+    that its code is there, {"step": "mounted"}, and which it closes then. `root`: the root file system inside,
+    instead of this machine's own; it has its own /var/runtime. `task_dir` None: and its own /var/task.
     """
 
     id: str

@@ -31,14 +31,30 @@ exports.prepare = async function prepare(addon) {
   global.gc?.();
 };
 
+// The function's variables, when its code is mounted: each is told by a message, in any order.
+function received(place) {
+  const buffer = Buffer.alloc(MOST);
+  let mounted = false;
+  let env;
+  while (!mounted || !env) {
+    const size = fs.readSync(place, buffer);
+    if (size === 0) process.exit(0); // nobody wants it any more
+    const message = JSON.parse(buffer.toString('utf8', 0, size));
+    if (message.error) {
+      fs.writeSync(place, JSON.stringify(message));
+      process.exit(0);
+    }
+    mounted ||= message.step === 'mounted';
+    env ??= message.function?.env;
+  }
+  return env;
+}
+
 // Waits, and makes the process what a plain start with the function's variables would be.
 exports.become = function become() {
   const place = Number(process.env[NAME]);
   fs.writeSync(place, JSON.stringify({ step: 'parked' }));
-  const message = Buffer.alloc(MOST);
-  const size = fs.readSync(place, message);
-  if (size === 0) process.exit(0); // nobody wants it any more
-  const { env } = JSON.parse(message.toString('utf8', 0, size));
+  const env = received(place);
   for (const name of Object.keys(process.env)) {
     if (!(name in env)) delete process.env[name];
   }

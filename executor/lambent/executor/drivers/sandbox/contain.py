@@ -111,7 +111,7 @@ def settle(steps: Steps, channel: socket.socket) -> None:
 def drop(steps: Steps, request: Mapping[str, Any], program: sys_.Filter) -> None:
     """Gives every power away."""
     steps.at("limits")
-    _set_limits(request["rlimits"])
+    set_limits(request["rlimits"])
     steps.at("user namespace")
     uid = request["uid"]
     sys_.become_user_of(uid, f"{UID} {uid} 1", f"{GID} {uid} 1", separate=request["separate_uid"])
@@ -190,7 +190,7 @@ def _listener(family: int, kind: int, host: str, port: int) -> socket.socket:
     return one
 
 
-def _set_limits(limits: Mapping[str, int]) -> None:
+def set_limits(limits: Mapping[str, int]) -> None:
     """`limits`: {resource name without RLIMIT_: value}; never above what this process may have."""
     for name, value in limits.items():
         number = getattr(resource, f"RLIMIT_{name}")

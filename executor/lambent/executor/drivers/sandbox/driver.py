@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lambent.executor.drivers.base import AHEAD, DriverConfig, EnvironmentSpec, NoRoom, Sandbox, Snapshot
-from lambent.executor.drivers.sandbox import cgroups, contain, ephemeral, facts, rootfs, sampler, seccomp, wire
-from lambent.executor.drivers.sandbox import syscalls as sys_
+from lambent.executor.drivers.sandbox import cgroups, contain, ephemeral, facts, sampler, seccomp, wire
 from lambent.executor.drivers.sandbox.netport import Network
 from lambent.executor.drivers.sandbox.parking import Parking, Refused
 from lambent.executor.drivers.sandbox.running import RunningSandbox
@@ -279,6 +278,8 @@ class SandboxDriver:
             elif (parked := await next_message(sandbox.channel)) is None or parked[0].get("step") != "parked":
                 why = parked[0].get("error") if parked is not None else sandbox.last_words()
                 raise Refused(f"the slot does not wait for its function: {why}")
+            elif waits:
+                await self._clear(sandbox)
         except BaseException:
             await self._adopt_late(sandbox, sandbox.channel)
             raise
@@ -419,46 +420,32 @@ class SandboxDriver:
         trees = {"/var/task": str(spec.task_dir)}
         if spec.opt_dir is not None:
             trees["/opt"] = str(spec.opt_dir)
-        waits = spec.fork_env is None
-        message: dict[str, Any] = {"function": {"env": dict(spec.env), "rlimits": self._rlimits(spec)}}
-        message["restore"] = restored is not None
-        opened: list[int] = []
+        function = {"env": dict(spec.env), "rlimits": self._rlimits(spec)}
         try:
             async with asyncio.timeout(_START_SECONDS):
-                if waits:  # and has no power any more to mount anything
-                    message = {"env": dict(spec.env)}
-                    await self._mount(trees, sandbox)
-                elif self._abilities.rootless:  # who may mount nothing; the spawner may, in its own namespace
-                    self._spawner.send_trees(trees, channel.fileno())
-                else:
-                    message["trees"] = list(trees)
-                    opened.extend(sys_.open_tree(path, rootfs.READ_ONLY) for path in trees.values())
+                self._spawner.mount_trees(trees, channel.fileno(), sandbox.pidfd())
                 if sandbox.groups is not None:
                     sandbox.groups.limit_memory(sandbox.memory_limit)
-                wire.send(channel, message, opened)
-                while opened:
-                    os.close(opened.pop())
+                wire.send(channel, {"function": function, "restore": restored is not None})
                 if restored is not None:
                     wire.send(channel, {"memory": restored.size}, [restored.memory])
                 await self._see_off(spec, sandbox, channel)
                 if restored is not None:
                     await self._snapshots.restore(restored, sandbox)
         except BaseException as error:
-            for tree in opened:
-                os.close(tree)
             await sandbox.dispose()
             if isinstance(error, OSError):  # a TimeoutError too
                 raise Refused(f"the slot was lost: {error}") from error
             raise
 
-    async def _mount(self, trees: dict[str, str], sandbox: RunningSandbox) -> None:
-        """Has the spawner mount them in a slot. Raises Refused."""
+    async def _clear(self, sandbox: RunningSandbox) -> None:
+        """Takes from a process that waits what lies where its function will. Raises Refused."""
         assert self._spawner is not None
         ours, theirs = wire.pair()
         ours.setblocking(False)
         with ours:
             with theirs:
-                self._spawner.mount_trees(trees, theirs.fileno(), sandbox.pidfd())
+                self._spawner.unmount_trees(theirs.fileno(), sandbox.pidfd())
             await self._step(ours)
 
     async def open_zygote(self, spec: EnvironmentSpec, preload: Sequence[str]) -> ZygoteProcess:

@@ -4,10 +4,9 @@ event loop or open files can be forked and unshared safely. How it forks, and wh
 Started by the driver as a plain interpreter without site-packages and environment; standard library only.
 Requests, each with the start's channel: {} [body, channel, output] an environment, body as `contain.run`
 and `rootfs.complete` read it; {"zygote": true} [body, channel, output, control] a zygote; {"trees": {place:
-path}} [channel] copies of these trees, sent to whoever holds the other end, since an ordinary user's server
-may make none itself, or [channel, pidfd] mounts them in the place of what that process sees there, which
-has no power to. Answers besides `Forker`'s: {"spawner": pid} with a pidfd, {"fatal": text,
-"traceback": text}.
+path}} [channel, pidfd] these trees, mounted where that process sees them, which has no power to: {"step":
+"mounted"} or {"error": text} goes to whoever holds the other end; without trees what lies there goes. Answers
+besides `Forker`'s: {"spawner": pid} with a pidfd, {"fatal": text, "traceback": text}.
 """
 
 import os
@@ -40,10 +39,7 @@ class Spawner(Forker):
     def handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "trees" in message:
             with socket.socket(fileno=descriptors[0]) as channel:
-                if len(descriptors) == 1:
-                    self._send_trees(message["trees"], channel)
-                else:
-                    self._mount_trees(message["trees"], channel, descriptors[1])
+                self._mount_trees(message["trees"], channel, descriptors[1])
             return
         body, channel_fd, output, *control = descriptors
         channel = socket.socket(fileno=channel_fd)
@@ -111,19 +107,6 @@ class Spawner(Forker):
         finally:
             os.close(pidfd)
 
-    @staticmethod
-    def _send_trees(trees: dict[str, str], channel: socket.socket) -> None:
-        opened: list[int] = []
-        try:
-            for path in trees.values():
-                opened.append(sys_.open_tree(path, rootfs.READ_ONLY))
-            wire.send(channel, {"trees": list(trees)}, opened)
-        except OSError as error:
-            report(channel, f"file system: {error}")
-        finally:
-            for tree in opened:
-                os.close(tree)
-
     def _mount_trees(self, trees: dict[str, str], channel: socket.socket, process: int) -> None:
         opened: list[int] = []
         try:
@@ -131,8 +114,9 @@ class Spawner(Forker):
                 opened.append(sys_.open_tree(path, rootfs.READ_ONLY))
             sys_.setns(process, sys_.NEWNS)
             try:
-                for place in rootfs.PLACES:
-                    sys_.unmount(place)
+                if not trees:
+                    for place in rootfs.PLACES:
+                        sys_.unmount(place)
                 for place, tree in zip(trees, opened, strict=True):
                     sys_.move_tree(tree, place)
             finally:

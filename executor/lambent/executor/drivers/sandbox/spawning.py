@@ -197,15 +197,14 @@ class SpawnerProcess(ForkingProcess):
             os.close(said)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._readable)
 
-    def send_trees(self, trees: Mapping[str, str], channel: int) -> None:
-        """Asks for copies of the trees, by place, to be sent from the end `channel`. Raises
-        ServiceException."""
-        self._ask({"trees": dict(trees)}, [channel])
-
     def mount_trees(self, trees: Mapping[str, str], channel: int, process: int) -> None:
-        """Asks for the trees to be mounted, by place, where the process of this pidfd sees them; the answer
-        comes from the end `channel`. Raises ServiceException."""
+        """Asks for the trees to be mounted, by place, where the process of this pidfd sees them; whoever holds
+        the other end of `channel` is told. Raises ServiceException."""
         self._ask({"trees": dict(trees)}, [channel, process])
+
+    def unmount_trees(self, channel: int, process: int) -> None:
+        """As `mount_trees`: what the process was started with is taken away."""
+        self._ask({"trees": {}}, [channel, process])
 
     def start_zygote(self, body: int, channel: int, output: int, control: int) -> None:
         """Asks for a zygote; the rest comes over `channel`. Raises ServiceException."""

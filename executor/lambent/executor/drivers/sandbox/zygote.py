@@ -4,11 +4,11 @@ root, with the spawner's powers, on whatever Python 3 the runtime names (no newe
 only).
 
 Each request forks a *slot*: everything of an environment is made but what depends on the function, and
-there it waits. Then, in this order: the code's mounts, the outside uid and user namespace, capabilities,
-no_new_privs, the system call filter, every descriptor from 3 on closed; and only then the function's
-variables and its path, in `turn_into`. Nothing is imported in between. What a slot reads of its function it
-reads itself; the zygote never does, so no function's variables can be in the memory that another's process
-starts with.
+there it waits, without any power: in its user namespace, under the outside uid, no capabilities, no_new_privs,
+the system call filter. Then, in this order: the spawner mounts the code; every descriptor from 3 on is
+closed; and only then come the function's variables and its path, in `turn_into`. Nothing is imported in
+between. What a slot reads of its function it reads itself; the zygote never does, so no function's variables
+can be in the memory that another's process starts with.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ class Zygote(Forker):
             device = f"/proc/self/fd/{image[0]}" if image else None
             rootfs.mount_tmp("", {**request, "image": device})
             contain.settle(steps, channel)
+            contain.drop(steps, request, self._filter)
             steps.at("waiting for a function")
             self._get_ready()
             wire.send(channel, {"step": "parked"})
-            function, trees, memory = _wait_for_function(channel)
+            function, memory = _wait_for_function(channel)
             steps.at("file system")
-            for place, tree in trees.items():
-                sys_.move_tree(tree, place)
             os.chdir("/var/task")
-            contain.drop(steps, {**request, **function}, self._filter)
+            steps.at("limits")
+            contain.set_limits(function["rlimits"])
             steps.at("descriptors")
             if memory >= 0:
                 os.dup2(memory, 3)
@@ -142,13 +142,13 @@ class Zygote(Forker):
         ssl.RAND_add(os.urandom(32), 32.0)
 
 
-def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str, int], int]:
-    """The function, from the driver, and its code, from the driver or the spawner; the memory of the snapshot
-    that it is to be restored from, else -1. Ends with the driver."""
+def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], int]:
+    """The function, from the driver, when the spawner has said that its code is mounted; the memory of the
+    snapshot that it is to be restored from, else -1. Ends with the driver."""
     function: dict[str, Any] | None = None
-    trees: dict[str, int] | None = None
-    restore, memory = False, -1
-    while function is None or trees is None or (restore and memory < 0):
+    mounted = restore = False
+    memory = -1
+    while function is None or not mounted or (restore and memory < 0):
         received = wire.receive(channel)
         if received is None:
             os._exit(126)
@@ -158,11 +158,10 @@ def _wait_for_function(channel: socket.socket) -> tuple[dict[str, Any], dict[str
             os._exit(126)
         function = message.get("function", function)
         restore = message.get("restore", restore)
+        mounted = mounted or message.get("step") == "mounted"
         if "memory" in message:
             memory = descriptors[0]
-        if "trees" in message:
-            trees = dict(zip(message["trees"], descriptors))  # noqa: B905  # strict= is newer syntax
-    return function, trees, memory
+    return function, memory
 
 
 def _wait_to_be_replaced() -> NoReturn:
