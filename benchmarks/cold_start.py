@@ -250,6 +250,7 @@ async def of_runtimes(
                     fork_env=command.fork_env,
                     ahead_env=command.ahead_env,
                     root=command.root,
+                    ephemeral_mb=EPHEMERAL_MB,
                 )
                 began = time.perf_counter()
                 sandbox = await bench.driver.start(spec)
