@@ -35,7 +35,7 @@ chaos: install  ## kill everything at random under load: no accepted event may b
 
 runtimes-test: install  ## every runtime, end to end, with native clients and Rust compiled once: ten minutes
 	@scripts/install.sh --tests
-	LAMBENT_TEST_BUILD=1 .venv/bin/python -m pytest tests/e2e/test_runtimes_*.py tests/e2e/test_isolation_runtimes.py tests/e2e/test_extensions.py
+	LAMBENT_TEST_BUILD=1 .venv/bin/python -m pytest tests/e2e/test_runtimes_*.py tests/e2e/test_isolation_runtimes.py tests/e2e/test_extensions*.py
 
 simulate: install  ## a million invocations on 300 executors under every fault, in virtual time (SEED=, RUNS=)
 	@PYTHONPATH=tests PYTHONHASHSEED=0 .venv/bin/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
