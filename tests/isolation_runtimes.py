@@ -15,6 +15,7 @@ from running import Functions, zipped
 from support import require
 
 Files = Mapping[str, str | bytes]
+Programs = Mapping[str, bytes]
 Make = Callable[..., str]
 
 _NODE = """
@@ -59,16 +60,44 @@ func main() {
 """
 
 
-def node_installed(request: pytest.FixtureRequest, data: Path) -> None:
-    """Gives the data folder of a server to come the Node.js that the tests have fetched."""
+_RUBY = """
+require 'json'
+require 'open3'
+def handler(event:, context:)
+  JSON.parse(Open3.capture2('/usr/bin/python3', '/var/task/app.py', stdin_data: JSON.generate(event))[0])
+end
+"""
+_JAVA = """
+public class App {
+  public void handle(java.io.InputStream in, java.io.OutputStream out) throws Exception {
+    Process child = new ProcessBuilder("/usr/bin/python3", "/var/task/app.py").start();
+    try (var input = child.getOutputStream()) { in.transferTo(input); }
+    child.getInputStream().transferTo(out);
+  }
+}
+"""
+JAVA = "java17"
+
+
+def installed(request: pytest.FixtureRequest, data: Path, *runtimes: str) -> None:
+    """Gives the data folder of a server to come the runtimes that the tests have fetched."""
     python = Path("/usr/bin/python3")
     require(str(python), python.exists(), "the attempts run by it inside: apt-get install python3")
     cache = request.config.cache
     assert cache is not None
-    (data / "runtimes").symlink_to(fetched(cache.mkdir("runtimes"), "nodejs22.x") / "runtimes")
+    (data / "runtimes").symlink_to(fetched(cache.mkdir("runtimes"), *runtimes) / "runtimes")
 
 
-def static_binary(folder: Path) -> bytes:
+def java_class(folder: Path) -> Programs:
+    """A handler in Java, compiled."""
+    compiler = shutil.which("javac")
+    require("javac", compiler, "no JDK 17 or newer: apt-get install openjdk-17-jdk-headless")
+    (folder / "App.java").write_text(_JAVA)
+    subprocess.run([str(compiler), "--release", "17", "App.java"], cwd=folder, check=True)
+    return {"App.class": (folder / "App.class").read_bytes()}
+
+
+def static_binary(folder: Path) -> Programs:
     """A bootstrap in Go, without a library of its own or of the system's."""
     go = shutil.which("go")
     require("go", go, "no Go compiler on PATH: https://go.dev/dl or apt-get install golang-go")
@@ -76,25 +105,37 @@ def static_binary(folder: Path) -> bytes:
     (folder / "go.mod").write_text("module attempts\n\ngo 1.21\n")
     command = [str(go), "build", "-o", "bootstrap", "."]
     subprocess.run(command, cwd=folder, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
-    return (folder / "bootstrap").read_bytes()
+    return {"bootstrap": (folder / "bootstrap").read_bytes()}
 
 
-def in_node(functions: Functions, files: Files, binary: bytes, **members: Any) -> str:
-    """Makes the function; its name. `files`: its code, of which app.py is the child's."""
+def in_node(functions: Functions, files: Files, programs: Programs, **members: Any) -> str:
+    """Makes the function; its name. `files`: its code, of which app.py is the child's; `programs`: what was
+    compiled."""
     asked = {"MemorySize": 512, "Timeout": 110, **members}
     return functions.create(
         {**files, "index.mjs": _NODE}, Runtime="nodejs22.x", Handler="index.handler", **asked
     )
 
 
-def in_a_static_binary(functions: Functions, files: Files, binary: bytes, **members: Any) -> str:
-    """As `in_node`; `binary`: of `static_binary`."""
-    archive = zipped({**files, "bootstrap": binary}, 0o755)
+def in_ruby(functions: Functions, files: Files, programs: Programs, **members: Any) -> str:
+    require("ruby", shutil.which("ruby"), "functions in Ruby run on this machine's: apt-get install ruby")
+    asked = {"MemorySize": 512, "Timeout": 110, **members}
+    return functions.create({**files, "index.rb": _RUBY}, Runtime="ruby3.3", Handler="index.handler", **asked)
+
+
+def in_java(functions: Functions, files: Files, programs: Programs, **members: Any) -> str:
+    asked = {"MemorySize": 1024, "Timeout": 110, **members}
+    code = {**files, "App.class": programs["App.class"]}
+    return functions.create(code, Runtime=JAVA, Handler="App::handle", **asked)
+
+
+def in_a_static_binary(functions: Functions, files: Files, programs: Programs, **members: Any) -> str:
+    archive = zipped({**files, "bootstrap": programs["bootstrap"]}, 0o755)
     asked = {"MemorySize": 512, "Timeout": 110, **members}
     return functions.create_from({"ZipFile": archive}, Runtime="provided.al2023", Handler="x", **asked)
 
 
-def restored(functions: Functions, files: Files, binary: bytes, **members: Any) -> str:
+def restored(functions: Functions, files: Files, programs: Programs, **members: Any) -> str:
     """A version whose environments are restored from a snapshot: app.py is its own code."""
     given = {"Runtime": "python3.13", "MemorySize": 512, "Timeout": 110, **members}
     name = functions.create(files, SnapStart={"ApplyOn": "PublishedVersions"}, **given)

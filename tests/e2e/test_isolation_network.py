@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from isolation_network import LINK_LOCAL, METADATA, OUTSIDE, Beside, Service, machine_beside
-from isolation_runtimes import Make, in_a_static_binary, in_node, node_installed, static_binary
+from isolation_runtimes import Make, in_a_static_binary, in_node, installed, static_binary
 from isolation_world import CODE, Attempts, Outcomes, inside, need_root, on_host, processes_of
 from running import Functions, Server, request, zipped
 from support import free_port, require
@@ -67,7 +67,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     need_root()
     data = tmp_path_factory.mktemp("isolation") / "data"
     data.mkdir()
-    node_installed(request, data)
+    installed(request, data, "nodejs22.x")
     service, talk = Service(), socket.create_server(("127.0.0.1", 0))
     port = talk.getsockname()[1]
     named = f"http://localhost:{port}"
@@ -234,7 +234,7 @@ def test_the_world_outside_is_reached(tried: Outcomes) -> None:
 def test_other_runtimes_reach_no_more(
     world: World, allowed: Outcomes, attempts: Attempts, tmp_path: Path, make: Make
 ) -> None:
-    name = make(world.functions, CODE, static_binary(tmp_path) if make is in_a_static_binary else b"")
+    name = make(world.functions, CODE, static_binary(tmp_path) if make is in_a_static_binary else {})
     outside = {"do": "connect", "host": OUTSIDE[0], "port": world.beside.port}
     answer = world.functions.invoke(name, {**_from_inside(attempts), "outside": outside})
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
 from isolation_runtimes import (
+    JAVA,
     Make,
+    Programs,
     in_a_static_binary,
+    in_java,
     in_node,
-    node_installed,
+    in_ruby,
+    installed,
+    java_class,
     restored,
     static_binary,
 )
@@ -64,9 +69,13 @@ print(json.dumps(taken))
 """
 
 
+EVERY = [in_node, in_ruby, in_java, in_a_static_binary, restored]
+
+
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return static_binary(tmp_path_factory.mktemp("attempts"))
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    folder = tmp_path_factory.mktemp("attempts")
+    return {**static_binary(folder), **java_class(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     need_root()
     data = tmp_path_factory.mktemp("isolation-runtimes") / "data"
     data.mkdir()
-    node_installed(request, data)
+    installed(request, data, "nodejs22.x", JAVA)
     server = Server(data, "--no-s3", environment={**ENVIRONMENT, "LAMBENT_RUNTIME_MATCH": "compatible"}).start()
     try:
         with targets(server) as made:
@@ -90,9 +99,11 @@ def allowed(world: World) -> Outcomes:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
-def test_what_the_host_has_is_out_of_reach(world: World, allowed: Outcomes, binary: bytes, make: Make) -> None:
-    answer = world.functions.invoke(make(world.functions, CODE, binary), world.attempts)
+@pytest.mark.parametrize("make", EVERY)
+def test_what_the_host_has_is_out_of_reach(
+    world: World, allowed: Outcomes, programs: Programs, make: Make
+) -> None:
+    answer = world.functions.invoke(make(world.functions, CODE, programs), world.attempts)
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
     assert ("Restore Duration" in answer.log) == (make is restored)
     tried: dict[str, Any] = answer.result
@@ -108,8 +119,8 @@ def test_what_the_host_has_is_out_of_reach(world: World, allowed: Outcomes, bina
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
-def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Make) -> None:
+@pytest.mark.parametrize("make", EVERY)
+def test_it_is_sbx_user_without_any_power(world: World, programs: Programs, make: Make) -> None:
     attempts = {
         "x": {"do": "facts"},
         **{
@@ -117,7 +128,7 @@ def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Mak
         },
         "/tmp": {"do": "write_folder", "path": "/tmp"},
     }
-    tried = world.functions.invoke(make(world.functions, CODE, binary), attempts).result
+    tried = world.functions.invoke(make(world.functions, CODE, programs), attempts).result
     there = tried.pop("x")[1]
     assert there["ids"] == [993] * 3 + [990] * 3
     none = {"CapBnd": "0" * 16, "CapEff": "0" * 16, "CapPrm": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
@@ -127,10 +138,10 @@ def test_it_is_sbx_user_without_any_power(world: World, binary: bytes, make: Mak
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("make", [in_node, in_a_static_binary, restored])
-def test_no_system_call_gives_it_power(world: World, binary: bytes, make: Make) -> None:
+@pytest.mark.parametrize("make", EVERY)
+def test_no_system_call_gives_it_power(world: World, programs: Programs, make: Make) -> None:
     here = on_host(ATTEMPTS)
-    answer = world.functions.invoke(make(world.functions, CODE, binary), ATTEMPTS)
+    answer = world.functions.invoke(make(world.functions, CODE, programs), ATTEMPTS)
     assert answer.error is None, f"{answer.payload!r}\n{answer.log}"
     there: dict[str, Any] = answer.result
     # What this machine has not, or not even root may do, shows nothing.
@@ -153,19 +164,19 @@ def test_memory_outside_of_the_heap_is_counted_too(world: World) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("make", [in_node, in_a_static_binary])
-def test_what_it_takes_ends_at_its_limits(world: World, binary: bytes, make: Make) -> None:
+def test_what_it_takes_ends_at_its_limits(world: World, programs: Programs, make: Make) -> None:
     """The controls: less of each, and as much memory and disk where they are given."""
     code = {"app.py": TAKING}
-    name = make(world.functions, code, binary, MemorySize=1024)
+    name = make(world.functions, code, programs, MemorySize=1024)
     few = {"processes": 400, "descriptors": 400, "tmp_mb": 300}
     assert world.functions.invoke(name, few).result == few
     taken = world.functions.invoke(name, {"processes": 1300, "descriptors": 2000, "tmp_mb": 700}).result
     assert 400 < taken["processes"] <= 1024 and 400 < taken["descriptors"] < 1024, taken
     assert 400 < taken["tmp_mb"] < 513, taken
-    roomy = make(world.functions, code, binary, MemorySize=2048, EphemeralStorage={"Size": 1024})
+    roomy = make(world.functions, code, programs, MemorySize=2048, EphemeralStorage={"Size": 1024})
     much = {"memory_mb": 1000, "tmp_mb": 700}
     assert world.functions.invoke(roomy, much).result == much
-    small = make(world.functions, code, binary, MemorySize=256)
+    small = make(world.functions, code, programs, MemorySize=256)
     answer = world.functions.invoke(small, {"memory_mb": 1000})
     # The kernel kills the larger process, the child, and its parent may say what it likes.
     assert answer.error is not None or answer.result == {"failed": True}, answer.payload

@@ -378,6 +378,7 @@ async def test_a_zygote_that_cannot_be_made_leaves_plain_starts(
         assert await world.says("print('[1]')", start="plain") == [1]
         await asyncio.wait_for(tried.wait(), 20)
         assert await world.says("print('[2]')", start="plain") == [2]
+        assert world.driver._parking.how == "each is started plainly: no zygote here"
 
 
 async def test_closing_leaves_no_process_group_or_mount(command: RuntimeCommand, tmp_path: Path) -> None:

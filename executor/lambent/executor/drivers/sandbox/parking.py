@@ -69,7 +69,8 @@ class Maker(Protocol):
 @dataclass(slots=True, eq=False)
 class _Line:
     """The starts of one kind. `sample`: the last of them; `preload`: modules that its zygote has loaded;
-    `etc`: what the zygote's /etc was made of."""
+    `made`: when its zygote was, or its first slot; `etc`: what the zygote's /etc was made of, or the slots';
+    `problem`: why the last of them could not be made."""
 
     sample: EnvironmentSpec
     preload: Sequence[str]
@@ -81,6 +82,7 @@ class _Line:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: float = 0.0
     failures: int = 0
+    problem: str = ""
     not_before: float = 0.0
 
     @property
@@ -99,7 +101,6 @@ class Parking:
         self._tasks = Tasks("parking")
         self._starting = 0
         self._forks = asyncio.Semaphore(_FORKS_AT_ONCE)
-        self._problem = ""  # why the last zygote or slot could not be made
         self._told: set[str] = set()
         self._closed = False
 
@@ -112,8 +113,10 @@ class Parking:
         """How environments start, in words."""
         if not self._most:
             return "each is started plainly: LAMBENT_PARKED_SLOTS is 0"
-        if self._problem:
-            return f"each is started plainly: {self._problem}"
+        problems = sorted({line.problem for line in self._lines.values() if line.problem})
+        if problems:
+            works = any(line.made and not line.problem for line in self._lines.values())
+            return f"{'some are' if works else 'each is'} started plainly: {'; '.join(problems)}"
         return (
             f"Python functions are forks; of them and of Node.js processes at most {self._most} are made "
             "ahead of need"
@@ -298,10 +301,10 @@ class Parking:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(line.failures, 9)))
             line.failures += 1
             line.not_before = time.monotonic() + pause
-            self._problem = str(failure)
+            line.problem = str(failure)
             self._tell(f"Environments are not made ahead of need: {failure}")
             return
-        line.failures, self._problem = 0, ""
+        line.failures, line.problem, line.made = 0, "", line.made or time.monotonic()
         line.parked.append(sandbox)
         sandbox.exited.add_done_callback(lambda _: self._lost(line, sandbox))
 
