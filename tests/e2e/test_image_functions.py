@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from commands import Command
 from images import Made, as_aws_makes_them, registry
 from isolation_powers import ATTEMPTS, CALLS, NOT_THERE, OTHERS, SOCKETS
 from isolation_world import CODE as CODE_OF_ATTEMPTS
@@ -183,3 +184,30 @@ def test_an_image_that_starts_nothing_fails_the_function(world: World) -> None:
     told = aws.get_function_configuration(FunctionName=name)
     assert (told["State"], told["StateReasonCode"]) == ("Failed", "InvalidImage")
     assert "nowhere is nowhere in it" in told["StateReason"]
+
+
+def test_an_image_is_deployed_by_the_command(world: World, tmp_path: Path) -> None:
+    lambent = Command(tmp_path, LAMBENT_ENDPOINT=world.functions.server.url)
+    image("of the command").push(world.address, "team/deployed", "v1")
+    uri = f"{world.address}/team/deployed:v1"
+    said = lambent("deploy", "--image", uri, "--memory", "256", "--alias", "live")
+    assert "Created deployed" in said.out and "@sha256:" in "".join(said.out.split())
+    assert world.functions.invoke("deployed", Qualifier="live").result["said"] == "of the command"
+    said = lambent("deploy", "--image", uri, "--command", "app.other")
+    assert "Updated deployed" in said.out
+    assert world.functions.invoke("deployed").result == "other"
+    kept = world.functions.aws.get_function_configuration(FunctionName="deployed")
+    assert kept["MemorySize"] == 256, "what is not asked for stays"
+    assert world.functions.invoke("deployed", Qualifier="live").result["said"] == "of the command"
+    refused = {
+        ("--image", f"{world.address}/team/deployed:v9"): "has no manifests/v9",
+        ("--image", "elsewhere.example/x:1"): "LAMBENT_IMAGE_REGISTRIES",
+        ("--image", "nonsense"): "names no registry",
+        ("--image", uri, "--handler", "a.b"): "--handler",
+        ("--image", uri, str(tmp_path)): "one of the two",
+        (): "one of the two",
+        (str(tmp_path), "--command", "x"): "--command is an image's",
+    }
+    for arguments, why in refused.items():
+        said = lambent("deploy", *arguments, code=1)
+        assert "".join(why.split()) in "".join(said.err.split()), (arguments, said.err)

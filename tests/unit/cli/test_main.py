@@ -211,7 +211,7 @@ def test_no_server_says_how_to_start_one() -> None:
         (
             "deploy",
             [
-                "the folder's name",
+                "the folder's or image's",
                 "the function's, or found in the code",
                 "the function's, or this Python's",
                 "128<=x<=10240",

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +20,20 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: lambent deploy ./hello --name hello --memory 256 --env STAGE=dev   "
-    "lambent deploy ./hello --watch"
+    "lambent deploy ./hello --watch   lambent deploy --image registry.example/team/hello:v1"
 )
 def deploy(
-    folder: Annotated[Path, typer.Argument(help="The folder with the code.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(help="The folder with the code.", exists=True, file_okay=False)
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="In place of a folder: HOST/NAME:TAG or oci-layout:/FOLDER:TAG.")
+    ] = None,
+    command: Annotated[
+        list[str] | None, typer.Option(help="Of an image: in place of its CMD; again for more.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The function's name.", show_default="the folder's name")
+        str | None, typer.Option(help="The function's name.", show_default="the folder's or image's name")
     ] = None,
     handler: Annotated[
         str | None, typer.Option(help="FILE.FUNCTION.", show_default="the function's, or found in the code")
@@ -48,7 +56,8 @@ def deploy(
     ] = False,
     endpoint: Endpoint = None,
 ) -> None:
-    """Zips a folder, installs its requirements.txt into the package, creates or updates, and waits."""
+    """Zips a folder, installs its requirements.txt into the package, creates or updates, and waits. Or takes an
+    image."""
     from lambent.cli import deploy as work
     from lambent.cli.package import Requirements
 
@@ -59,22 +68,43 @@ def deploy(
             "Role": role,
             "Environment": {"Variables": dict(_pair(entry) for entry in env)} if env else None,
             "Layers": layer,
+            "ImageConfig": {"Command": command} if command else None,
         }
         given = {member: value for member, value in configuration.items() if value is not None}
-        asked = work.Asked(folder, name, handler, runtime, given, publish, alias)
+        of_folder = {"--handler": handler, "--runtime": runtime, "--layer": layer, "--watch": watch}
+        _one_source(folder, image, of_folder, command)
 
         def once() -> str:
             with out.status("...") as status:
-                done = work.deploy(asked, endpoint, progress=status.update, dependencies=dependencies)
+                if image is not None:
+                    of_image = work.AskedImage(image, name, given, publish, alias)
+                    done = work.deploy_image(of_image, endpoint, progress=status.update)
+                else:
+                    assert folder is not None
+                    asked = work.Asked(folder, name, handler, runtime, given, publish, alias)
+                    done = work.deploy(asked, endpoint, progress=status.update, dependencies=dependencies)
             return _deployed(done, alias)
 
         target = once()
         if url:
             say(f"URL: {work.url_of(target, alias, endpoint)}", style="green")
-        if watch:
+        if watch and folder is not None:
             _watch(folder, once)
             return
     say(f"Try it: lambent invoke {target} --payload '{{}}' --tail")
+
+
+def _one_source(
+    folder: Path | None, image: str | None, of_folder: Mapping[str, object], command: Sequence[str] | None
+) -> None:
+    """Raises Failed for options that go with the other one."""
+    if (folder is None) == (image is None):
+        raise Failed("give the folder with the code, or --image with an image: one of the two.")
+    given = [name for name, value in of_folder.items() if value]
+    if image is not None and given:
+        raise Failed(f"{', '.join(given)}: an image has no such thing. Leave it out.")
+    if folder is not None and command:
+        raise Failed("--command is an image's: a function of a folder has a --handler.")
 
 
 def _watch(folder: Path, once: Callable[[], str]) -> None:
@@ -98,7 +128,8 @@ def _deployed(done: "Deployed", alias: str | None) -> str:
     if done.left_out:
         say(f"Left out: {', '.join(done.left_out)}")
     say(
-        f"{'Created' if done.created else 'Updated'} {done.name} ({done.handler}), {done.size} bytes.",
+        f"{'Created' if done.created else 'Updated'} {done.name} ({done.handler})"
+        f"{f', {done.size} bytes' if done.size else ''}.",
         style="green",
     )
     if done.version is not None:
