@@ -8,13 +8,23 @@ from typing import Any
 from lambent.executor.extensions import Extension
 from lambent.executor.function_log import FunctionLog
 from lambent.executor.runtime_api import Answer, refusal
-from lambent.executor.telemetry import LOGS, TELEMETRY, Buffer, Subscription, encoded, events_for, subscription
+from lambent.executor.telemetry import (
+    LOGS,
+    TELEMETRY,
+    Buffer,
+    Dropped,
+    Subscription,
+    encoded,
+    events_for,
+    subscription,
+)
 from lambent.executor.telemetry_delivery import Delivery, MakeSockets
 from lambent.kernel.ports import Clock
 from lambent.kernel.tasks import Tasks
 
 # Of init, for those who subscribe in its course.
 _KEPT_EVENTS, _KEPT_BYTES = 1000, 256 * 1024
+_TOO_LATE = f"More than {_KEPT_EVENTS} events or {_KEPT_BYTES} bytes came before this subscription."
 _TOLD = {TELEMETRY: "platform.telemetrySubscription", LOGS: "platform.logsSubscription"}
 
 
@@ -39,6 +49,8 @@ class Subscribers:
             [(clock.now(), "platform.initStart", log.init_record)]
         )
         self._kept_bytes = 0
+        self._dropped: dict[str, Dropped] = {}
+        """What could not be kept, by the kind of event: nobody is told of what was never meant for it."""
         log.events = self._event
 
     def __bool__(self) -> bool:
@@ -61,6 +73,7 @@ class Subscribers:
         subscriber = self._by_id[extension.id] = _Subscriber(asked, delivery, task)
         for at, event, record in self._kept:
             self._send(subscriber, at, event, record)
+        self._tell_dropped(subscriber)
         told = {"name": extension.name, "state": "Subscribed", "types": sorted(asked.types)}
         self._log.subscription(_TOLD[api], told)
         return Answer(200, b'"OK"')
@@ -80,10 +93,20 @@ class Subscribers:
 
     def _keep(self, at: float, kind: str, record: Any) -> None:
         assert self._kept is not None
-        size = len(record) if isinstance(record, str) else 1024
+        size = len(encoded(at, kind, record))
         if len(self._kept) < _KEPT_EVENTS and self._kept_bytes + size <= _KEPT_BYTES:
             self._kept.append((at, kind, record))
             self._kept_bytes += size
+        else:
+            self._dropped.setdefault(kind, Dropped()).add(size)
+
+    def _tell_dropped(self, subscriber: _Subscriber) -> None:
+        missed = Dropped()
+        for kind, dropped in self._dropped.items():
+            if events_for(subscriber.asked, kind, {}):
+                missed.add(dropped.size, dropped.records)
+        if missed:
+            subscriber.delivery.add(missed.encoded(self._clock.now(), _TOO_LATE))
 
     @staticmethod
     def _send(subscriber: _Subscriber, at: float, kind: str, record: Any) -> None:

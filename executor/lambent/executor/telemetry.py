@@ -113,6 +113,27 @@ def _buffering(asked: object) -> dict[str, int]:
     return found
 
 
+@dataclass(slots=True)
+class Dropped:
+    """How much a subscriber does not get; nothing if it gets all. `size` in bytes."""
+
+    size: int = 0
+    records: int = 0
+
+    def __bool__(self) -> bool:
+        return self.records > 0
+
+    def add(self, size: int, records: int = 1) -> None:
+        """`size`: of all of them."""
+        self.size += size
+        self.records += records
+
+    def encoded(self, at: float, reason: str) -> bytes:
+        """The event that tells it."""
+        record = {"droppedBytes": self.size, "droppedRecords": self.records, "reason": reason}
+        return encoded(at, "platform.logsDropped", record)
+
+
 class Buffer:
     """What waits for one subscriber. Times are of a monotonic clock, in seconds; `at` of the wall clock."""
 
@@ -121,7 +142,7 @@ class Buffer:
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._since = 0.0
-        self._dropped = self._dropped_bytes = 0
+        self._dropped = Dropped()
 
     def add(self, event: bytes, now: float) -> None:
         """One that is over what may wait is dropped, and counted."""
@@ -130,8 +151,7 @@ class Buffer:
             self._bytes + len(event) > _BACKLOG * asked.max_bytes
             or len(self._waiting) >= _BACKLOG * asked.max_items
         ):
-            self._dropped += 1
-            self._dropped_bytes += len(event)
+            self._dropped.add(len(event))
             return
         if not self._waiting:
             self._since = now
@@ -153,13 +173,8 @@ class Buffer:
         taken: list[bytes] = []
         size = 0
         if self._dropped:
-            record = {
-                "droppedBytes": self._dropped_bytes,
-                "droppedRecords": self._dropped,
-                "reason": _FALLEN_BEHIND,
-            }
-            taken.append(encoded(at, "platform.logsDropped", record))
-            self._dropped = self._dropped_bytes = 0
+            taken.append(self._dropped.encoded(at, _FALLEN_BEHIND))
+            self._dropped = Dropped()
         while self._waiting and len(taken) < self.asked.max_items:
             if taken and size + len(self._waiting[0]) > self.asked.max_bytes:
                 break
