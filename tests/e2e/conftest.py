@@ -1,14 +1,16 @@
 """One server for most end-to-end tests, since a start takes seconds; tests of faults start their own."""
 
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from collector import Collector
+from layers import Layer
 from residue import PARKED, nothing_left, settle
-from running import Functions, Server
+from running import Functions, Server, zipped
 from traces import left_behind
 
 from lambent.client import Client
@@ -54,6 +56,20 @@ def rpc(rpc_server: Server) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def functions(server: Server) -> Functions:
     return Functions(server)
+
+
+@pytest.fixture(scope="session")
+def layer(functions: Functions) -> Layer:
+    """Makes a layer with these files as its extensions; its ARN."""
+
+    def publish(files: Mapping[str, str], mode: int = 0o755) -> str:
+        made = functions.aws.publish_layer_version(
+            LayerName=f"extensions-{uuid.uuid4().hex[:8]}",
+            Content={"ZipFile": zipped({f"extensions/{name}": text for name, text in files.items()}, mode)},
+        )
+        return str(made["LayerVersionArn"])
+
+    return publish
 
 
 @pytest.fixture(scope="session")

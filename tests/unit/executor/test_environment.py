@@ -3,140 +3,16 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from playing import TARGET, FakeSandbox, KeptRecords, Runtime
+from playing import TARGET
+from staging import Make
 
-from lambent.executor.drivers.base import Exit, Sandbox
-from lambent.executor.environment import Environment
+from lambent.executor.drivers.base import Exit
 from lambent.executor.environment_states import EnvironmentState
-from lambent.executor.execution import Execution
-from lambent.executor.function_log import Facts, FunctionLog
-from lambent.executor.meter import Meter
-from lambent.executor.runtime_api import Answer, Waiting
-from lambent.kernel.clock import SystemClock
 from lambent.kernel.errors import ServiceException
-from lambent.kernel.models import (
-    FunctionVersion,
-    Invocation,
-    Outcome,
-    Report,
-)
-from lambent.kernel.ports import Lease
-from lambent.kernel.store.memory_logs import MemoryLogs
-from lambent.kernel.tasks import Tasks
-
-
-class Logs(MemoryLogs):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def append(self, group: str, stream: str, lines: Sequence[tuple[int, str]]) -> None:
-        self.lines += [text for _, text in lines]
-
-
-class Owner:
-    def __init__(self) -> None:
-        self.idle: asyncio.Queue[Environment] = asyncio.Queue()
-        self.gone: asyncio.Queue[Environment] = asyncio.Queue()
-        self.reports: list[Report] = []
-        self.answered = 0
-
-    def environment_answered(self, environment: Environment) -> None:
-        self.answered += 1
-
-    def environment_idle(self, environment: Environment) -> None:
-        self.idle.put_nowait(environment)
-
-    def environment_gone(self, environment: Environment) -> None:
-        self.gone.put_nowait(environment)
-
-    def execution_ended(self, environment: Environment, execution: Execution, report: Report) -> None:
-        self.reports.append(report)
-
-
-class Stage:
-    """An environment whose runtime the test plays."""
-
-    def __init__(self, target: FunctionVersion = TARGET, freeze_after: float = 60.0) -> None:
-        self.owner, self.logs, self.tasks = Owner(), Logs(), Tasks("test")
-        self.metered = KeptRecords()
-        self.sandboxes: list[FakeSandbox] = []
-        self.launched: asyncio.Queue[FakeSandbox] = asyncio.Queue()
-        self.failure: Exception | None = None
-        self.clients: list[asyncio.StreamWriter] = []
-
-        async def launch() -> Sandbox:
-            if self.failure is not None:
-                raise self.failure
-            sandbox = FakeSandbox()
-            self.sandboxes.append(sandbox)
-            self.launched.put_nowait(sandbox)
-            return sandbox
-
-        self.environment = Environment(
-            "e1",
-            target,
-            launch=launch,
-            owner=self.owner,
-            clock=SystemClock(),
-            log=FunctionLog(
-                target, Facts("e1", "python:3.11", "arn:r"), logs=self.logs, stream="s", clock=SystemClock()
-            ),
-            tasks=self.tasks,
-            meter=Meter(self.metered, SystemClock()),
-            tags={"team": "red"},
-            freeze_after=freeze_after,
-        )
-
-    async def connect(self) -> Runtime:
-        runtime = await Runtime.connect(await self.launched.get())
-        self.clients.append(runtime.writer)
-        return runtime
-
-    async def ready(self) -> Runtime:
-        starting = asyncio.ensure_future(self.environment.start())
-        runtime = await self.connect()
-        await runtime.ask_next()
-        await starting
-        assert await self.owner.idle.get() is self.environment
-        return runtime
-
-    def begin(self, *, tail: bool = False, streaming: bool = False) -> Execution:
-        invocation = Invocation(
-            "id-1",
-            self.environment.target,
-            "arn",
-            b'{"a":1}',
-            "Root=1",
-            want_log_tail=tail,
-            streaming=streaming,
-        )
-        execution = Execution(invocation, Lease("l", 0, self.environment.target.key, "x", 1, 3.0))
-        self.environment.begin(execution)
-        return execution
-
-
-@pytest.fixture
-async def staged() -> AsyncIterator[Callable[..., Stage]]:
-    stages: list[Stage] = []
-
-    def make(**options: object) -> Stage:
-        stages.append(Stage(**options))  # type: ignore[arg-type]
-        return stages[-1]
-
-    yield make
-    for stage in stages:
-        await stage.environment.dispose()
-        await stage.tasks.drain(1)
-        for client in stage.clients:
-            client.close()
-
-
-Make = Callable[..., Stage]
+from lambent.kernel.models import Outcome
 
 
 async def test_an_event_goes_to_the_runtime_and_its_answer_to_the_caller(staged: Make) -> None:
@@ -274,48 +150,6 @@ async def test_next_before_the_response_is_an_illegal_move(staged: Make) -> None
     assert (await runtime.answer())[0] == 403
 
 
-async def test_init_that_fails_twice_answers_with_its_error(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    body = b'{"errorMessage":"no module","errorType":"Runtime.ImportModuleError"}'
-    header = "Lambda-Runtime-Function-Error-Type: Runtime.ImportModuleError"
-
-    async def fail_init() -> None:
-        runtime = await stage.connect()
-        assert await runtime.post("init/error", body, header) == 202
-        stage.sandboxes[-1].exited.set_result(Exit(code=1))
-
-    await fail_init()
-    await starting
-    assert stage.environment.state is EnvironmentState.INIT_FAILED
-    execution = stage.begin(tail=True)
-    await fail_init()
-    answer = await execution.response
-    assert (answer.payload, answer.function_error) == (body, "Unhandled")
-    assert (await execution.report).outcome is Outcome.INIT_ERROR
-    reports = [line for line in stage.logs.lines if line.startswith("INIT_REPORT")]
-    assert [line.split("\t")[1:] for line in reports] == [
-        ["Phase: init", "Status: error", "Error Type: Runtime.ImportModuleError"],
-        ["Phase: invoke", "Status: error", "Error Type: Runtime.ImportModuleError"],
-    ]
-    assert all(sandbox.disposed for sandbox in stage.sandboxes)
-
-
-async def test_init_that_succeeds_the_second_time_runs_the_event(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    await stage.connect()
-    stage.sandboxes[-1].exited.set_result(Exit(code=1))
-    await starting
-    execution = stage.begin()
-    runtime = await stage.connect()
-    await runtime.ask_next()
-    assert (await runtime.answer())[2] == b'{"a":1}'
-    await runtime.post("invocation/id-1/response", b"1")
-    await runtime.ask_next()
-    assert (await execution.report).init_ms is None, "a suppressed init counts as Duration"
-
-
 async def test_an_invocation_that_is_cut_off_is_answered_and_its_environment_dies(staged: Make) -> None:
     stage = staged()
     runtime = await stage.ready()
@@ -328,27 +162,6 @@ async def test_an_invocation_that_is_cut_off_is_answered_and_its_environment_die
     assert await stage.owner.gone.get() is stage.environment
     assert any(line.startswith("The caller has gone") for line in stage.logs.lines)
     assert not stage.environment.runs(execution)
-
-
-async def test_one_that_is_cut_off_in_its_init_does_not_begin(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    await stage.connect()
-    stage.sandboxes[-1].exited.set_result(Exit(code=1))
-    await starting
-    execution = stage.begin()
-    stage.environment.cut_off()  # before the second init has launched anything
-    assert (await execution.report).outcome is Outcome.INIT_ERROR
-    assert len(stage.sandboxes) == 2
-    assert await stage.owner.gone.get() is stage.environment
-
-
-async def test_a_start_that_the_platform_cannot_make_raises_and_leaves_it_dead(staged: Make) -> None:
-    stage = staged()
-    stage.failure = ServiceException("no space")
-    with pytest.raises(ServiceException, match="no space"):
-        await stage.environment.start()
-    assert stage.environment.state is EnvironmentState.DEAD
 
 
 async def test_an_idle_environment_is_frozen_and_thawed_for_the_next_event(staged: Make) -> None:
@@ -403,16 +216,6 @@ async def test_bytes_that_are_not_http_hang_up_and_nothing_else(staged: Make) ->
     assert stage.environment.state is EnvironmentState.IDLE
 
 
-async def test_dispose_during_init_ends_the_start_at_once(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    await stage.connect()
-    await stage.environment.dispose()
-    await asyncio.wait_for(starting, 5)  # init itself would wait for 10 s
-    assert stage.environment.state is EnvironmentState.DEAD
-    assert stage.sandboxes[0].disposed
-
-
 @pytest.mark.parametrize("number", [11, 34, 40, 64])
 async def test_every_signal_that_ends_a_runtime_is_reported(staged: Make, number: int) -> None:
     stage = staged()
@@ -422,24 +225,6 @@ async def test_every_signal_that_ends_a_runtime_is_reported(staged: Make, number
     stage.sandboxes[0].exited.set_result(Exit(signal=number))
     assert b"signal: " in (await execution.response).payload
     assert (await execution.report).outcome is Outcome.CRASH
-
-
-@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"errorMessage":"\\ud800"}', b"\xff\x00", b"[1]"])
-async def test_an_init_error_of_any_bytes_is_passed_on_and_ends(staged: Make, body: bytes) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-
-    async def fail_init() -> None:
-        runtime = await stage.connect()
-        await runtime.post("init/error", body)
-        stage.sandboxes[-1].exited.set_result(Exit(code=1))
-
-    await fail_init()
-    await starting
-    execution = stage.begin(tail=True)
-    await fail_init()
-    assert (await execution.response).payload == body
-    await execution.report
 
 
 async def test_a_fault_of_the_platform_ends_the_execution_with_an_error(
@@ -457,25 +242,6 @@ async def test_a_fault_of_the_platform_ends_the_execution_with_an_error(
         await execution.report
     posting.cancel()  # the runtime gets no answer any more: it is killed
     assert await stage.owner.gone.get() is stage.environment
-
-
-async def test_a_runtime_that_asks_and_dies_at_once_has_failed_its_init(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    runtime = await stage.connect()
-    sandbox = stage.sandboxes[0]
-
-    called = stage.environment.next_called
-
-    def next_and_death(waiting: Waiting) -> Answer | None:
-        answer = called(waiting)
-        sandbox.exited.set_result(Exit(code=1))
-        return answer
-
-    stage.environment.next_called = next_and_death  # type: ignore[method-assign]
-    await runtime.ask_next()
-    await starting
-    assert stage.environment.state is EnvironmentState.INIT_FAILED
 
 
 async def test_output_without_an_end_of_line_belongs_to_its_own_invocation(staged: Make) -> None:
@@ -533,102 +299,3 @@ async def test_a_timeout_is_metered_once_and_as_long_as_the_timeout(staged: Make
     await execution.report
     [record] = stage.metered.records
     assert (record.outcome, record.duration_us) == (Outcome.TIMEOUT, 1_000_000)
-
-
-async def test_an_init_that_fails_before_an_invocation_is_metered_as_one(staged: Make) -> None:
-    stage = staged()
-    starting = asyncio.ensure_future(stage.environment.start())
-    runtime = await stage.connect()
-    stage.sandboxes[0].cpu = 900
-    await runtime.post("init/error", b'{"errorMessage":"no","errorType":"X"}')
-    stage.sandboxes[0].kill()
-    await starting
-    [record] = stage.metered.records
-    assert (record.trigger, record.outcome, record.request_id) == ("init", Outcome.INIT_ERROR, "")
-    assert (record.cpu_us, record.duration_us, record.tags) == (900, 0, (("team", "red"),))
-    assert record.billed_ms >= 1 and record.init_us > 0
-
-
-_STREAMING = (
-    b"POST /2018-06-01/runtime/invocation/id-1/response HTTP/1.1\r\nhost: x\r\n"
-    b"Lambda-Runtime-Function-Response-Mode: streaming\r\ncontent-type: text/html\r\n"
-    b"transfer-encoding: chunked\r\n\r\n"
-)
-
-
-async def test_a_streamed_response_leaves_as_it_comes_and_is_metered_before_its_end(staged: Make) -> None:
-    stage = staged()
-    runtime = await stage.ready()
-    execution = stage.begin(streaming=True)
-    await runtime.answer()
-    stream = execution.stream
-    assert stream is not None
-    runtime.writer.write(_STREAMING)
-    assert await stream.begun()
-    assert stream.content_type == "text/html"
-    runtime.writer.write(b"3\r\none\r\n")
-    assert await stream.read() == b"one"
-    assert not stage.metered.records and not execution.response.done()
-    runtime.writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
-    assert await stream.read() == b"two"
-    assert (await runtime.answer())[0] == 202
-    assert await stream.read() == b""
-    (record,) = stage.metered.records
-    assert record.bytes_out == 6
-    assert (await execution.response).payload == b""
-
-
-async def test_a_runtime_that_hangs_up_in_its_response_and_lives_on_has_truncated_it(staged: Make) -> None:
-    stage = staged()
-    runtime = await stage.ready()
-    other = await Runtime.connect(stage.sandboxes[0])
-    stage.clients.append(other.writer)
-    execution = stage.begin(streaming=True)
-    await runtime.answer()
-    assert execution.stream is not None
-    other.writer.write(_STREAMING + b"3\r\none\r\n")
-    assert await execution.stream.begun()
-    other.writer.close()
-    assert await execution.stream.read() == b"one"
-    response = await execution.response
-    assert response.error_type == "Runtime.TruncatedResponse"
-
-
-async def test_a_second_response_while_the_first_is_under_way_is_refused(staged: Make) -> None:
-    stage = staged()
-    runtime = await stage.ready()
-    other = await Runtime.connect(stage.sandboxes[0])
-    stage.clients.append(other.writer)
-    execution = stage.begin(streaming=True)
-    await runtime.answer()
-    assert execution.stream is not None
-    runtime.writer.write(_STREAMING)
-    assert await execution.stream.begun()
-    assert await other.post("invocation/id-1/response", b"mine") == 400
-    runtime.writer.write(b"0\r\n\r\n")
-    assert (await execution.response).function_error is None
-
-
-async def test_a_runtime_is_not_read_on_while_the_reader_is_slow(staged: Make) -> None:
-    stage = staged()
-    runtime = await stage.ready()
-    execution = stage.begin(streaming=True)
-    await runtime.answer()
-    stream = execution.stream
-    assert stream is not None
-    runtime.writer.write(_STREAMING)
-    parts = 400  # 26 MB: more than the sockets hold
-    for _ in range(parts):
-        runtime.writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
-    runtime.writer.write(b"0\r\n\r\n")
-    draining = asyncio.ensure_future(runtime.writer.drain())
-    assert await stream.begun()
-    while stream.room is None:
-        await asyncio.sleep(0)
-    assert not draining.done()
-    got = 0
-    while data := await stream.read():
-        got += len(data)
-    assert got == parts * 65536
-    await draining
-    assert (await runtime.answer())[0] == 202

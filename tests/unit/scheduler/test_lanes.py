@@ -1,170 +1,23 @@
-"""lanes.py: events are run, tried again, delayed or dropped, and a lane is read only while there is room."""
+"""lanes.py: events are run, tried again, given up or dropped; a stop loses none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from unit.scheduler.lane_world import BAD, GOOD, FakeRun, World, configured
 from unit.scheduler.samples import event, function
 
 from lambent.kernel import metrics
-from lambent.kernel.clock import TestClock
-from lambent.kernel.errors import (
-    EventQueueUnavailable,
-    LambdaError,
-    ServiceException,
-    TooManyRequestsException,
-)
-from lambent.kernel.events import Condition, DeadEvent, Item, Line, OutcomeRecord, Room
-from lambent.kernel.models import (
-    Alias,
-    Enforcement,
-    Event,
-    EventInvokeConfig,
-    Function,
-    FunctionVersion,
-    Invocation,
-    Outcome,
-    RecursiveLoop,
-    Report,
-    Response,
-)
-from lambent.kernel.ports import Delivery, EnvironmentHost, Lease
-from lambent.kernel.response_stream import ResponseStream
-from lambent.kernel.routing import Router
-from lambent.kernel.targets import Target, TargetKind
+from lambent.kernel.errors import EventQueueUnavailable, ServiceException
+from lambent.kernel.events import Condition, Item, Room
+from lambent.kernel.models import Alias, EventInvokeConfig, Function, Invocation, RecursiveLoop, Response
+from lambent.kernel.ports import Delivery, Lease
 from lambent.kernel.tasks import Tasks
-from lambent.scheduler.dispatcher import LocalDispatcher
-from lambent.scheduler.feed import Feed
-from lambent.scheduler.lanes import LaneLimits, Lanes
-from lambent.scheduler.outcomes import Outcomes
-from lambent.scheduler.queue_memory import MemoryEventQueue
 
 GOOD_QUEUE, BAD_QUEUE, DEAD_QUEUE = (
     f"arn:aws:sqs:us-east-1:000000000000:{name}" for name in ("good", "bad", "dead")
 )
-REPORT = Report(Outcome.SUCCESS, 1.0, 1, None, 128, 64)
-GOOD = Response(b"1")
-BAD = Response(b"{}", function_error="Unhandled")
-
-
-def configured(**settings: Any) -> Function:
-    """A function with an event-invoke configuration."""
-    return replace(function(), event_invoke={"$LATEST": EventInvokeConfig(0.0, **settings)})
-
-
-class FakeRun:
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.response: asyncio.Future[Response] = loop.create_future()
-        self.report: asyncio.Future[Report] = loop.create_future()
-        self.stream: ResponseStream | None = None
-
-    def cancel(self) -> None:
-        raise AssertionError("lanes do not cancel")
-
-    def end(self, outcome: Response | LambdaError) -> None:
-        if isinstance(outcome, LambdaError):
-            self.response.set_exception(outcome)
-            self.report.set_exception(outcome)
-        else:
-            self.response.set_result(outcome)
-            self.report.set_result(REPORT)
-
-
-class FakeHost(EnvironmentHost):
-    """Ends each run at once with the next of `script` (the last one for ever); None leaves it to the test."""
-
-    def __init__(self) -> None:
-        self.script: list[Response | LambdaError | None] = [GOOD]
-        self.invocations: list[Invocation] = []
-        self.runs: list[FakeRun] = []
-
-    def invoke(self, invocation: Invocation, lease: Lease) -> FakeRun:
-        self.invocations.append(invocation)
-        run = FakeRun()
-        self.runs.append(run)
-        outcome = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if outcome is not None:
-            run.end(outcome)
-        return run
-
-    async def prepare(self, target: FunctionVersion) -> None:
-        raise AssertionError("lanes do not prepare")
-
-    def enforcement(self) -> Sequence[Enforcement]:
-        return ()
-
-
-@dataclass
-class World:
-    clock: TestClock = field(default_factory=TestClock)
-    host: FakeHost = field(default_factory=FakeHost)
-    tasks: Tasks = field(default_factory=lambda: Tasks("test"))
-    functions: dict[str, Function] = field(default_factory=lambda: {"f": function()})
-    stored: dict[str, Function] = field(default_factory=dict)  # what the cache `functions` has not heard of
-    versions: dict[int, FunctionVersion] = field(default_factory=dict)
-    limit: int = 10
-    sent: list[OutcomeRecord] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.queue = MemoryEventQueue(self.clock)
-        self.dispatcher = LocalDispatcher("executor", self.limit, self.clock, strict=True)
-        self.lanes = Lanes(
-            queue=self.queue,
-            dispatcher=self.dispatcher,
-            host=self.host,
-            resolve=self.resolve,
-            look=self.look,
-            route=Router(self.version).route,
-            clock=self.clock,
-            tasks=self.tasks,
-            region="us-east-1",
-            account="000000000000",
-            limits=LaneLimits(per_lane=4, total=40, batch=20, known=5),
-        )
-        self.dispatcher.freed.append(self.lanes.freed)
-        self.outcomes = Outcomes(
-            queue=self.queue,
-            senders={TargetKind.SQS: self.send},
-            clock=self.clock,
-            tasks=self.tasks,
-        )
-        self.feed = Feed(queue=self.queue, lanes=self.lanes, outcomes=self.outcomes, clock=self.clock)
-
-    async def send(self, record: OutcomeRecord, target: Target) -> None:
-        self.sent.append(record)
-
-    async def resolve(self, name: str) -> Function | None:
-        return self.functions.get(name)
-
-    async def look(self, name: str) -> Function | None:
-        return self.stored.get(name) or self.functions.get(name)
-
-    async def version(self, of: Function, number: int) -> FunctionVersion | None:
-        return self.versions.get(number)
-
-    async def publish(self, *events: Event) -> None:
-        for one in events:
-            await self.queue.publish(one)
-        await self.clock.settle(60)
-
-    async def dead(self, lane: str = "uid") -> list[DeadEvent]:
-        return [
-            item for item in await self.queue.peek(lane, Line.DEAD, limit=100) if isinstance(item, DeadEvent)
-        ]
-
-    async def depth(self) -> int:
-        return sum(d.ready + d.in_flight + d.delayed for d in await self.queue.lanes())
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
-    made.tasks.forever("feed", made.feed.run())
-    yield made
-    await made.tasks.drain(0)
 
 
 async def test_an_event_runs_under_its_own_request_id_and_is_done(world: World) -> None:
@@ -396,52 +249,6 @@ async def test_a_function_that_calls_itself_in_a_chain_is_stopped(world: World) 
     assert len(world.host.invocations) == 17
 
 
-async def test_freed_slots_end_a_lanes_pause(world: World) -> None:
-    world.functions["f"] = function(reserved=1)
-    other = await world.dispatcher.acquire(function(reserved=1), function().to_run, holder="someone")
-    await world.publish(event(1), event(2))
-    assert world.host.invocations == []
-    world.dispatcher.release(other)
-    await world.clock.settle(60)
-    assert [i.request_id for i in world.host.invocations] == ["request-2"]
-
-
-async def test_slots_that_another_function_frees_end_a_pause_too() -> None:
-    world = World(limit=1)
-    feeding = asyncio.ensure_future(world.feed.run())
-    other = function("g", uid="uid-g")
-    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
-    await world.publish(event(1))
-    await world.clock.advance(130)  # its next try would be at 255 s
-    await world.publish(event(2))
-    assert world.host.invocations == []
-    world.dispatcher.release(lease)
-    await world.clock.settle(60)
-    assert [each.request_id for each in world.host.invocations] == ["request-2"]
-    await world.clock.advance(130)
-    assert [each.request_id for each in world.host.invocations] == ["request-2", "request-1"]
-    feeding.cancel()
-    await world.tasks.drain(0)
-
-
-async def test_tries_in_between_make_no_pause_longer() -> None:
-    world = World(limit=1)
-    feeding = asyncio.ensure_future(world.feed.run())
-    other = function("g", uid="uid-g")
-    lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
-    for number in range(20):
-        await world.publish(event(number))
-        world.dispatcher.release(lease)  # and taken again before the lane has its turn
-        lease = await world.dispatcher.acquire(other, other.to_run, holder="someone")
-        await world.clock.advance(1)
-    assert world.host.invocations == []
-    world.dispatcher.release(lease)
-    await world.clock.advance(10)
-    assert len(world.host.invocations) == 20
-    feeding.cancel()
-    await world.tasks.drain(0)
-
-
 async def test_events_of_a_deleted_or_recreated_function_are_dropped(world: World) -> None:
     world.functions = {"f": function(uid="another-uid")}
     await world.publish(event(1), event(2, lane="uid-x", name="deleted"))
@@ -465,129 +272,6 @@ async def test_an_event_is_kept_while_the_store_cannot_say_whether_its_function_
     world.functions = {}
     await world.publish(event(1))
     assert await world.depth() == 1
-
-
-async def test_a_lane_runs_no_more_at_once_than_it_may_and_the_rest_stays_in_the_queue(world: World) -> None:
-    world.host.script = [None]
-    await world.publish(*(event(i) for i in range(10)))
-    assert len(world.host.runs) == 4
-    [depth] = await world.queue.lanes()
-    assert (depth.ready, depth.in_flight) == (6, 4)
-    world.host.runs[0].end(GOOD)
-    await world.clock.settle(60)
-    assert len(world.host.runs) == 5
-
-
-async def test_a_full_lane_delays_no_other(world: World) -> None:
-    world.host.script = [None]
-    world.functions["g"] = function("g", uid="uid-g")
-    await world.publish(*(event(i) for i in range(10)), event(99, lane="uid-g", name="g"))
-    assert "request-99" in {i.request_id for i in world.host.invocations}
-
-
-async def test_quiet_lanes_are_forgotten_and_run_again_when_they_have_events(world: World) -> None:
-    names = [f"f{number}" for number in range(12)]
-    world.functions = {name: function(name, uid=f"uid-{name}") for name in names}
-    for round_ in range(2):
-        for name in names:
-            await world.publish(replace(event(round_), function=name, lane=f"uid-{name}"))
-        assert len(world.host.invocations) == 12 * (round_ + 1)
-        assert len(world.lanes.room()[0]) <= 5
-    assert await world.depth() == 0
-
-
-async def test_a_reserved_function_is_read_one_by_one(world: World) -> None:
-    world.host.script = [None]
-    world.functions["f"] = function(reserved=1)
-    await world.publish(*(event(i) for i in range(5)))
-    for number in range(5):
-        assert len(world.host.runs) == number + 1
-        [depth] = await world.queue.lanes()
-        assert depth.in_flight == 1
-        assert depth.delayed == 0
-        world.host.runs[number].end(GOOD)
-        await world.clock.settle(60)
-    assert await world.depth() == 0
-
-
-async def test_a_lane_that_was_throttled_goes_on_as_places_come_back(world: World) -> None:
-    other = await world.dispatcher.acquire(function(), function().to_run, holder="someone", slots=10)
-    world.host.script = [None]
-    await world.publish(event(1), event(2))
-    await world.clock.advance(1.1)  # throttled twice more: one place is left
-    world.dispatcher.release(other, slots=10)
-    await world.publish(*(event(i) for i in range(3, 9)))
-    ended = 0
-    while ended < len(world.host.runs):
-        world.host.runs[ended].end(GOOD)
-        ended += 1
-        await world.clock.settle(60)
-    await world.clock.advance(4.1)  # the two that were delayed
-    for run in world.host.runs[ended:]:
-        run.end(GOOD)
-        await world.clock.settle(60)
-    assert {i.request_id for i in world.host.invocations} == {f"request-{i}" for i in range(1, 9)}
-
-
-@pytest.mark.parametrize("failure", [ServiceException(), TooManyRequestsException("ConcurrentInvocationLimit")])
-async def test_runs_that_fail_together_are_one_setback(world: World, failure: LambdaError) -> None:
-    world.host.script = [None]
-    await world.publish(*(event(i) for i in range(4)))
-    world.host.script = [GOOD]
-    for run in list(world.host.runs):
-        run.end(failure)
-        await world.clock.settle(60)
-    assert len(world.host.runs) == 4  # each waits, and none is let go by another's slot coming back
-    await world.clock.advance(1.1)
-    assert len(world.host.runs) == 8
-    assert await world.depth() == 0
-
-
-async def test_what_was_read_already_when_a_pause_began_adds_no_setback(world: World) -> None:
-    world.host.script = [None]
-    await world.publish(event(1))
-    world.host.script = [ServiceException()]
-    consume = world.queue.consume
-
-    async def overtaken(room: Room, *, wait: float) -> Sequence[Delivery]:
-        deliveries = await consume(room, wait=wait)
-        if deliveries and not world.host.runs[0].report.done():
-            world.host.runs[0].end(ServiceException())
-            await world.clock.settle(60)
-        return deliveries
-
-    world.queue.consume = overtaken  # type: ignore[method-assign]
-    world.queue.wake()
-    await world.clock.settle()
-    await world.publish(event(2))
-    await world.clock.settle(60)
-    assert len(world.host.runs) == 2
-    world.host.script = [GOOD]
-    await world.clock.advance(1.1)
-    assert await world.depth() == 0
-
-
-async def test_a_failure_after_the_pause_is_another_setback(world: World) -> None:
-    world.host.script = [ServiceException()]
-    await world.publish(*(event(i) for i in range(4)))
-    await world.clock.advance(1.1)
-    before = len(world.host.runs)
-    await world.clock.advance(1.0)
-    assert len(world.host.runs) == before  # the second pause takes 2 s
-    await world.clock.advance(1.1)
-    assert len(world.host.runs) > before
-
-
-async def test_the_slot_is_held_until_the_report(world: World) -> None:
-    world.host.script = [None]
-    await world.publish(event())
-    [run] = world.host.runs
-    run.response.set_result(GOOD)
-    await world.clock.settle()
-    assert world.dispatcher.used == 1
-    run.report.set_result(REPORT)
-    await world.clock.settle()
-    assert world.dispatcher.used == 0
 
 
 async def test_a_defect_in_the_host_loses_no_event(world: World, caplog: pytest.LogCaptureFixture) -> None:
