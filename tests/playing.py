@@ -1,6 +1,7 @@
 """A sandbox without isolation and a runtime client that the test plays, for the executor's unit tests."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class FakeSandbox:
         os.set_blocking(self.output, False)
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.frozen = asyncio.Event()
+        self.signals: asyncio.Queue[int] = asyncio.Queue()
         self.thaws = 0
         self.lives = True
         self.disposed = False
@@ -63,7 +65,7 @@ class FakeSandbox:
             self.exited.set_result(Exit(signal=9))
 
     def signal(self, number: int) -> None:
-        raise AssertionError("not used")
+        self.signals.put_nowait(number)
 
     async def dispose(self) -> None:
         if not self.disposed:
@@ -90,7 +92,7 @@ class KeptRecords:
 
 
 class Runtime:
-    """A runtime client over one connection."""
+    """A runtime client over one connection, or an extension's, or that of the launcher of both."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -117,3 +119,29 @@ class Runtime:
         )
         await self.writer.drain()
         return (await self.answer())[0]
+
+    async def register(self, name: str, *events: str) -> str:
+        """As an extension; its identifier."""
+        await self._ask(
+            "POST /2020-01-01/extension/register", {"events": events}, f"Lambda-Extension-Name: {name}"
+        )
+        status, headers, body = await self.answer()
+        assert status == 200, body
+        return headers["lambda-extension-identifier"]
+
+    async def ask_event(self, identifier: str) -> None:
+        await self._ask(
+            "GET /2020-01-01/extension/event/next", {}, f"Lambda-Extension-Identifier: {identifier}"
+        )
+
+    async def runtime_ended(self) -> None:
+        """As the launcher; the answer comes when that has been dealt with."""
+        await self._ask("POST /lambent/exited", {"runtime": True, "status": 0})
+
+    async def _ask(self, what: str, document: object, *headers: str) -> None:
+        body = json.dumps(document)
+        lines = "".join(f"{header}\r\n" for header in headers)
+        self.writer.write(
+            f"{what} HTTP/1.1\r\nhost: x\r\n{lines}content-length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        await self.writer.drain()

@@ -81,7 +81,10 @@ class Stage:
         )
 
     async def connect(self) -> Runtime:
-        runtime = await Runtime.connect(await self.launched.get())
+        return await self.connect_to(await self.launched.get())
+
+    async def connect_to(self, sandbox: FakeSandbox) -> Runtime:
+        runtime = await Runtime.connect(sandbox)
         self.clients.append(runtime.writer)
         return runtime
 

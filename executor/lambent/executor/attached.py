@@ -68,6 +68,7 @@ class Attached:
         self.subscribers = Subscribers(log, sandbox.sockets, clock=clock, tasks=tasks)
         self._launcher: Waiting | None = None
         self._runtime_gone = self._ending = False
+        self._ended = asyncio.Event()
         self._changed = asyncio.Event()
 
     def serve(self, method: str, path: str, posted: Posted, waiting: Waiting) -> Answer | None:
@@ -91,10 +92,20 @@ class Attached:
 
     async def shut_down(self, reason: str) -> None:
         """Gives those who registered for it the end, and their time; the sandbox may then be killed. Nothing
-        where there is none, or it is over or under way already."""
-        if not self.extensions or self._ending or self._sandbox.exited.done():
+        where there is none, or all have ended. Once: who comes later waits for the end that is under way, and
+        does not kill in the middle of it."""
+        if not self.extensions or self._sandbox.exited.done():
+            return
+        if self._ending:
+            await self._ended.wait()
             return
         self._ending = True
+        try:
+            await self._end(reason)
+        finally:
+            self._ended.set()
+
+    async def _end(self, reason: str) -> None:
         self._sandbox.exited.add_done_callback(lambda _: self._changed.set())
         external = self.extensions.external
         seconds = EXTERNAL_SECONDS if external else INTERNAL_SECONDS

@@ -94,6 +94,7 @@ class Environment(Answering):
         self._freezer: asyncio.TimerHandle | None = None
         self._init_begun = 0.0
         self._output: Output | None = None
+        self._dropping = asyncio.Lock()
         self._peak = 0
         self._cpu_us = 0
         self._attached: Attached | None = None
@@ -557,34 +558,38 @@ class Environment(Answering):
         try:
             if self._attached is not None:
                 await self._attached.shut_down("spindown")
-            await self._drop_sandbox()
         finally:
-            execution, self._execution = self._execution, None
-            if execution is not None:
-                execution.fail(limits.stopped())
+            try:
+                await self._drop_sandbox()
+            finally:
+                execution, self._execution = self._execution, None
+                if execution is not None:
+                    execution.fail(limits.stopped())
 
     async def _drop_sandbox(self) -> None:
-        self._used()
-        sandbox, self._sandbox = self._sandbox, None
-        server, self._server = self._server, None
-        for handle in (self._timer, self._freezer):
-            if handle is not None:
-                handle.cancel()
-        self._timer = self._freezer = None
-        self._waiting = None
-        attached, self._attached = self._attached, None
-        if attached is not None:
-            attached.close()
-        if server is not None:
-            server.close()
-        for connection in list(self._connections):
-            connection.close()
-        self._connections.clear()
-        if sandbox is not None:
-            if self._output is not None:
-                self._output.close()
-                self._output = None
-            await sandbox.dispose()
+        """Whoever comes while it is under way waits for it: nothing is left when it returns."""
+        async with self._dropping:
+            self._used()
+            sandbox, self._sandbox = self._sandbox, None
+            server, self._server = self._server, None
+            for handle in (self._timer, self._freezer):
+                if handle is not None:
+                    handle.cancel()
+            self._timer = self._freezer = None
+            self._waiting = None
+            attached, self._attached = self._attached, None
+            if attached is not None:
+                attached.close()
+            if server is not None:
+                server.close()
+            for connection in list(self._connections):
+                connection.close()
+            self._connections.clear()
+            if sandbox is not None:
+                if self._output is not None:
+                    self._output.close()
+                    self._output = None
+                await sandbox.dispose()
 
     def _drain_output(self) -> None:
         """What was written by now belongs to this invocation's log; it may still be in the pipe."""
