@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from lambent.executor import limits, responses
-from lambent.executor.answering import Answering
 from lambent.executor.attached import ENDING_SECONDS, Attached
 from lambent.executor.drivers.base import Exit, Sandbox
+from lambent.executor.ending import Ending
 from lambent.executor.environment_states import EnvironmentState, InitFailed, Owner, TooMany
 from lambent.executor.execution import Execution
 from lambent.executor.function_log import FunctionLog
@@ -43,7 +43,7 @@ _EARLY_SECONDS = 0.002
 _MAX_CONNECTIONS = 64
 
 
-class Environment(Answering):
+class Environment(Ending):
     """One environment. `launch` starts a runtime process for it; called again for a suppressed init."""
 
     def __init__(
@@ -322,21 +322,6 @@ class Environment(Answering):
         else:
             self._end(sandbox, "timeout")  # `_exited` completes the execution once everything is dead
 
-    def _end(self, sandbox: Sandbox, reason: str) -> None:
-        """Kills everything, after its extensions have had their time, if there are any."""
-        attached = self._attached
-        if attached is None or not attached.extensions:
-            sandbox.kill()
-            return
-
-        async def end() -> None:
-            try:
-                await attached.shut_down(reason)
-            finally:
-                sandbox.kill()
-
-        self._tasks.once(f"end {self.id}", end())
-
     def _fail(self, failure: Exception) -> None:
         """The platform's own fault in the middle of things: it is told, and nobody waits for ever, no slot and
         no memory stays taken."""
@@ -508,13 +493,6 @@ class Environment(Answering):
         """Whether it has this execution, and not answered it."""
         return self._execution is execution and not execution.answered
 
-    def cut_off(self) -> None:
-        """Kills everything, since nobody wants the answer any more; the exit ends the execution."""
-        self._cut = True
-        self.log.cancelled()
-        if self._sandbox is not None:  # else a suppressed init is about to launch it
-            self._sandbox.kill()
-
     def _exited(self, sandbox: Sandbox, done: "asyncio.Future[Exit]") -> None:
         if sandbox is not self._sandbox or done.cancelled():
             return
@@ -549,50 +527,3 @@ class Environment(Answering):
                 end=limits.exit_text(end),
             )
         self._owner.environment_gone(self)
-
-    async def dispose(self) -> None:
-        """Frees everything; idempotent. An execution under way is ended with an error, never left waiting."""
-        self.state = EnvironmentState.DEAD
-        # A start that waits for init would wait its ten seconds out.
-        self._fail_init(self._init_exit(Exit(signal=9)))
-        try:
-            if self._attached is not None:
-                await self._attached.shut_down("spindown")
-        finally:
-            try:
-                await self._drop_sandbox()
-            finally:
-                execution, self._execution = self._execution, None
-                if execution is not None:
-                    execution.fail(limits.stopped())
-
-    async def _drop_sandbox(self) -> None:
-        """Whoever comes while it is under way waits for it: nothing is left when it returns."""
-        async with self._dropping:
-            self._used()
-            sandbox, self._sandbox = self._sandbox, None
-            server, self._server = self._server, None
-            for handle in (self._timer, self._freezer):
-                if handle is not None:
-                    handle.cancel()
-            self._timer = self._freezer = None
-            self._waiting = None
-            attached, self._attached = self._attached, None
-            if attached is not None:
-                attached.close()
-            if server is not None:
-                server.close()
-            for connection in list(self._connections):
-                connection.close()
-            self._connections.clear()
-            if sandbox is not None:
-                if self._output is not None:
-                    self._output.close()
-                    self._output = None
-                await sandbox.dispose()
-
-    def _drain_output(self) -> None:
-        """What was written by now belongs to this invocation's log; it may still be in the pipe."""
-        if self._output is not None:
-            self._output.drain()
-            self._output.finish_line()
