@@ -45,7 +45,10 @@ class FakeSandbox:
         self.cpu = 0
 
     async def sockets(self, count: int) -> Sequence[socket.socket]:
-        raise AssertionError("not used")
+        made = [socket.socket() for _ in range(count)]
+        for one in made:
+            one.setblocking(False)
+        return made
 
     def freeze(self) -> None:
         self.frozen.set()
@@ -129,10 +132,24 @@ class Runtime:
         assert status == 200, body
         return headers["lambda-extension-identifier"]
 
+    async def subscribe(self, identifier: str, document: object) -> None:
+        """To telemetry, as an extension."""
+        await self._ask("PUT /2022-07-01/telemetry", document, f"Lambda-Extension-Identifier: {identifier}")
+        status, _, body = await self.answer()
+        assert status == 200, body
+
     async def ask_event(self, identifier: str) -> None:
         await self._ask(
             "GET /2020-01-01/extension/event/next", {}, f"Lambda-Extension-Identifier: {identifier}"
         )
+
+    async def fail_init(self, identifier: str) -> None:
+        """As an extension."""
+        headers = (
+            f"Lambda-Extension-Identifier: {identifier}",
+            "Lambda-Extension-Function-Error-Type: Extension.NoKey",
+        )
+        await self._ask("POST /2020-01-01/extension/init/error", {}, *headers)
 
     async def runtime_ended(self) -> None:
         """As the launcher; the answer comes when that has been dealt with."""

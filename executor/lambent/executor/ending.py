@@ -72,30 +72,38 @@ class Ending(Answering):
                 if execution is not None:
                     execution.fail(limits.stopped())
 
-    async def _drop_sandbox(self) -> None:
-        """Whoever comes while it is under way waits for it: nothing is left when it returns."""
+    async def _drop_sandbox(self, *, failed: InitFailed | None = None) -> None:
+        """Whoever comes while it is under way waits for it: nothing is left when it returns. `failed`: an init,
+        after which extensions have their time as at any end."""
         async with self._dropping:
             self._used()
-            sandbox, self._sandbox = self._sandbox, None
-            server, self._server = self._server, None
+            sandbox, self._sandbox = self._sandbox, None  # what it does from here on is no news
             for handle in (self._timer, self._freezer):
                 if handle is not None:
                     handle.cancel()
             self._timer = self._freezer = None
             self._waiting = None
-            attached, self._attached = self._attached, None
-            if attached is not None:
-                attached.close()
-            if server is not None:
-                server.close()
-            for connection in list(self._connections):
-                connection.close()
-            self._connections.clear()
-            if sandbox is not None:
-                if self._output is not None:
-                    self._output.close()
-                    self._output = None
-                await sandbox.dispose()
+            try:
+                if failed is not None and self._attached is not None:
+                    await self._attached.shut_down("timeout" if failed.status == "timeout" else "failure")
+            finally:
+                self._hang_up()
+                if sandbox is not None:
+                    if self._output is not None:
+                        self._output.close()
+                        self._output = None
+                    await sandbox.dispose()
+
+    def _hang_up(self) -> None:
+        server, self._server = self._server, None
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            attached.close()
+        if server is not None:
+            server.close()
+        for connection in list(self._connections):
+            connection.close()
+        self._connections.clear()
 
     def _drain_output(self) -> None:
         """What was written by now belongs to this invocation's log; it may still be in the pipe."""

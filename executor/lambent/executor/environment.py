@@ -124,7 +124,7 @@ class Environment(Ending):
                 peak_memory=peak,
                 cpu_us=cpu_us,
             )
-            await self._drop_sandbox()
+            await self._drop_sandbox(failed=failure)
             if self.state is EnvironmentState.STARTING:
                 self.state = EnvironmentState.INIT_FAILED
             return
@@ -145,7 +145,7 @@ class Environment(Ending):
         error_type = failure.response.error_type if failure.status == "error" else None
         self.log.restore_ended(ms, status=failure.status, error_type=error_type)
         self.state = EnvironmentState.DEAD
-        await self._drop_sandbox()
+        await self._drop_sandbox(failed=failure)
 
     def kept(self) -> Sandbox:
         """That of a template whose init is over: what a snapshot is taken of."""
@@ -281,7 +281,7 @@ class Environment(Ending):
                 self._answer_crash(execution, Outcome.INIT_ERROR, failure.response)
             self.state = EnvironmentState.DEAD
             try:
-                await self._drop_sandbox()
+                await self._drop_sandbox(failed=failure)
             finally:
                 self._complete(execution)
                 self._owner.environment_gone(self)
