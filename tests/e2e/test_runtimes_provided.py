@@ -116,6 +116,16 @@ def test_a_bootstrap_that_cannot_run_is_the_functions_error_in_aws_words(
             "errorType": "Runtime.InvalidEntrypoint",
             "errorMessage": f"RequestId: {answer.request_id} Error: {problem}",
         }
+        assert _init_report(answer.log.splitlines()) == ["Phase: invoke"]
+        lines = functions.logged(name, until=f"END RequestId: {answer.request_id}")
+        assert _init_report(lines)[-2:] == ["Phase: init", "Phase: invoke"]
+
+
+def _init_report(lines: list[str]) -> list[str]:
+    """The phases of those that say this error, of which there must be no others."""
+    found = [line.split("\t") for line in lines if line.startswith("INIT_REPORT")]
+    assert all(each[2:] == ["Status: error", "Error Type: Runtime.InvalidEntrypoint"] for each in found), found
+    return [each[1] for each in found]
 
 
 def test_a_bootstrap_that_is_a_link_is_followed_inside(functions: Functions, curl: None) -> None:

@@ -29,6 +29,7 @@ from lambent.executor.runtime_api import (
     next_head,
     refusal,
 )
+from lambent.executor.runtimes.entrypoint import InvalidEntrypoint
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
@@ -44,7 +45,8 @@ _MAX_CONNECTIONS = 64
 
 
 class Environment(Ending):
-    """One environment. `launch` starts a runtime process for it; called again for a suppressed init."""
+    """One environment. `launch` starts a runtime process for it; called again for a suppressed init. It raises
+    LambdaError, and InvalidEntrypoint, which is the function's."""
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class Environment(Ending):
         initialised = self._initialised = self._loop.create_future()
         try:
             launched = self._clock.monotonic()
-            sandbox = self._sandbox = await self._launch()
+            sandbox = self._sandbox = await self._launched()
             self._cpu_us = 0
             if self._cut:
                 sandbox.kill()
@@ -191,6 +193,19 @@ class Environment(Ending):
                 initialised.exception()  # it may have failed while the launch did
         sandbox.initialised()
         return self._clock.monotonic() - begun
+
+    async def _launched(self) -> Sandbox:
+        try:
+            return await self._launch()
+        except InvalidEntrypoint as failure:
+            self._init_begun = self._clock.monotonic()
+            raise InitFailed("error", limits.invalid_entrypoint(self._asked, str(failure))) from None
+
+    @property
+    def _asked(self) -> str:
+        """Whose error a failed init is: a suppressed one is part of an invocation, whose caller gets it as the
+        answer."""
+        return self._execution.invocation.request_id if self._execution is not None else ""
 
     def _connection(self) -> asyncio.Protocol:
         if len(self._connections) >= _MAX_CONNECTIONS:
@@ -385,8 +400,7 @@ class Environment(Ending):
     def extension_failed(self, response: Response) -> None:
         """See `Attached`: an execution under way fails with it, and the environment is not used again."""
         execution, sandbox = self._execution, self._sandbox
-        asked = execution.invocation.request_id if execution is not None else ""
-        told = limits.with_request(response, asked)
+        told = limits.with_request(response, self._asked)
         if self._initialised is not None:
             self._fail_init(InitFailed("error", told))
             return
@@ -502,9 +516,7 @@ class Environment(Ending):
             self._fail(failure)
 
     def _init_exit(self, end: Exit) -> InitFailed:
-        # A suppressed init is part of an invocation, whose caller gets this as the answer.
-        asked = self._execution.invocation.request_id if self._execution is not None else ""
-        _, response = limits.exited(asked, end)
+        _, response = limits.exited(self._asked, end)
         return InitFailed("error", self._init_error or response)
 
     def _ended(self, end: Exit) -> None:

@@ -125,9 +125,9 @@ class Launcher:
             return self._spec("expected", target, self.command(target), code)[0]
         except InvalidImage:
             raise
-        except LambdaError as failure:
+        except (LambdaError, entrypoint.InvalidEntrypoint) as failure:
             _log.debug(
-                "A function's environments cannot be made ready.", function=target.name, why=failure.message
+                "A function's environments cannot be made ready.", function=target.name, why=str(failure)
             )
             return None
         finally:
@@ -173,7 +173,8 @@ class Launcher:
         stream: str = "",
         provisioned: bool = False,
     ) -> tuple[EnvironmentSpec, Sequence[str]]:
-        """What to start for this code and these layers; the names of the external extensions in it."""
+        """What to start for this code and these layers; the names of the external extensions in it. Raises
+        LambdaError, InvalidEntrypoint."""
         task, opt = code
         if isinstance(task, Unpacked):
             command = _of_image(target, command, task)

@@ -67,6 +67,11 @@ def exited(request_id: str, end: Exit) -> tuple[Outcome, Response]:
     return Outcome.CRASH, failure("Runtime.ExitError", text)
 
 
+def invalid_entrypoint(request_id: str, why: str) -> Response:
+    """The answer when there is nothing that can be started."""
+    return failure("Runtime.InvalidEntrypoint", f"RequestId: {request_id} Error: {why}")
+
+
 def response_too_large() -> Response:
     """The answer when the function's response is over 6 MB."""
     return failure(

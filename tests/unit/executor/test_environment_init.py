@@ -1,6 +1,7 @@
 """The state machine's init: one that fails runs again in the first invocation."""
 
 import asyncio
+import json
 
 import pytest
 from staging import Make
@@ -8,6 +9,7 @@ from staging import Make
 from lambent.executor.drivers.base import Exit
 from lambent.executor.environment_states import EnvironmentState
 from lambent.executor.runtime_api import Answer, Waiting
+from lambent.executor.runtimes.entrypoint import InvalidEntrypoint
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Outcome
 
@@ -37,6 +39,32 @@ async def test_init_that_fails_twice_answers_with_its_error(staged: Make) -> Non
         ["Phase: invoke", "Status: error", "Error Type: Runtime.ImportModuleError"],
     ]
     assert all(sandbox.disposed for sandbox in stage.sandboxes)
+
+
+async def test_what_cannot_be_started_is_an_init_that_fails_twice(staged: Make) -> None:
+    stage = staged()
+    stage.failure = InvalidEntrypoint("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
+    await stage.environment.start()
+    assert stage.environment.state is EnvironmentState.INIT_FAILED
+    execution = stage.begin(tail=True)
+    answer = await execution.response
+    assert (answer.function_error, json.loads(answer.payload)) == (
+        "Unhandled",
+        {
+            "errorType": "Runtime.InvalidEntrypoint",
+            "errorMessage": "RequestId: id-1 Error: Couldn't find valid bootstrap(s): "
+            "[/var/task/bootstrap /opt/bootstrap]",
+        },
+    )
+    assert (await execution.report).outcome is Outcome.INIT_ERROR
+    reports = [line.split("\t") for line in stage.logs.lines if line.startswith("INIT_REPORT")]
+    assert [report[1:] for report in reports] == [
+        ["Phase: init", "Status: error", "Error Type: Runtime.InvalidEntrypoint"],
+        ["Phase: invoke", "Status: error", "Error Type: Runtime.InvalidEntrypoint"],
+    ]
+    for report in reports:  # and not the time since the machine's start, say
+        assert float(report[0].removeprefix("INIT_REPORT Init Duration: ").removesuffix(" ms")) < 1000
+    assert await stage.owner.gone.get() is stage.environment
 
 
 async def test_init_that_succeeds_the_second_time_runs_the_event(staged: Make) -> None:

@@ -1,8 +1,7 @@
 """Which executable of a function's own starts it, and in AWS's words why none does: a bootstrap that is
 missing, not executable or made for another machine is the function's error, never the platform's.
 
-Judged before an environment is made, because inside one it is only a failed system call. AWS:
-Runtime.InvalidEntrypoint.
+Judged before an environment is made, because inside one it is only a failed system call.
 """
 
 import os
@@ -27,11 +26,16 @@ _WRAP = (
 _SHARED = ("/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/")  # of the host, in every environment
 
 
+class InvalidEntrypoint(Exception):
+    """The function brings nothing that runs; the text says why. AWS: Runtime.InvalidEntrypoint."""
+
+
 def resolve(
     command: RuntimeCommand, task: Path, opt: Path | None, *, wrapper: str | None = None
 ) -> RuntimeCommand:
     """`command` with its entrypoint chosen from the function's code and layers, which lie in these folders.
-    `wrapper`: the function's AWS_LAMBDA_EXEC_WRAPPER, which runs the runtime; OS-only ones have none."""
+    `wrapper`: the function's AWS_LAMBDA_EXEC_WRAPPER, which runs the runtime; OS-only ones have none. Raises
+    InvalidEntrypoint."""
     if not command.entrypoints:
         return replace(command, argv=("/bin/sh", "-c", _WRAP, wrapper, *command.argv)) if wrapper else command
     folders = {TASK_ROOT: task} | ({"/opt": opt} if opt is not None else {})
@@ -41,11 +45,9 @@ def resolve(
             continue
         refused = _refusal(path, folders)
         if refused is not None:
-            return replace(command, argv=(*command.argv, f"fork/exec {inside}: {refused}"), entrypoints=())
-        return replace(command, argv=(inside,), prefixes=(), entrypoints=())
-    looked = " ".join(command.entrypoints)
-    missing = f"Couldn't find valid bootstrap(s): [{looked}]"
-    return replace(command, argv=(*command.argv, missing), entrypoints=())
+            raise InvalidEntrypoint(f"fork/exec {inside}: {refused}")
+        return replace(command, argv=(inside,), entrypoints=())
+    raise InvalidEntrypoint(f"Couldn't find valid bootstrap(s): [{' '.join(command.entrypoints)}]")
 
 
 def _outside(inside: str, folders: Mapping[str, Path]) -> Path | None:

@@ -26,8 +26,7 @@ class RuntimeCommand:
 
     `root`: the root file system that it has instead of this machine's /usr, /lib and /etc.
 
-    `entrypoints`: the first of these that the function brings is run in place of `argv`, which says that
-    there is none that runs.
+    `entrypoints`: the first of these that the function brings is run; `argv` is empty then.
     """
 
     argv: Sequence[str]

@@ -5,11 +5,7 @@ AWS: "OS-only runtimes", "Building a custom runtime". Here `bootstrap` finds thi
 instead of Amazon Linux's: what is linked statically, or against a C library that is here, runs.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-
 from lambent.executor.runtimes.family import (
-    RUNTIME_DIR,
     TASK_ROOT,
     Options,
     Place,
@@ -18,21 +14,17 @@ from lambent.executor.runtimes.family import (
     variables,
 )
 from lambent.executor.runtimes.folders import put_folder
-from lambent.executor.runtimes.interpreters import Interpreter
 from lambent.kernel.errors import ServiceException
-
-_SOURCE = Path(__file__).with_name("no_entrypoint.py")
 
 
 class ProvidedFamily:
-    """See `family.Family`. `python`: what says that a function brings no bootstrap that runs."""
+    """See `family.Family`."""
 
     names = ("provided.al2", "provided.al2023")
 
-    def __init__(self, place: Place, python: Callable[[], Interpreter | None]) -> None:
+    def __init__(self, place: Place) -> None:
         self._made = False
         self._folder = place.root / "provided"
-        self._python = python
 
     def scan(self) -> None:
         """Nothing to look for."""
@@ -42,13 +34,9 @@ class ProvidedFamily:
 
     def command(self, runtime: str, handler: str, memory_mb: int) -> RuntimeCommand:
         self._make_folder()
-        python = self._python()
-        sayer = (
-            [str(python.executable), "-I", "-S", f"{RUNTIME_DIR}/{_SOURCE.name}"] if python else ["/bin/false"]
-        )
         return RuntimeCommand(
-            argv=sayer,
-            prefixes=python.prefixes if python else (),
+            argv=(),
+            prefixes=(),
             runtime_dir=self._folder,
             env=variables(handler),
             version_text=runtime.replace(".", ":", 1),
@@ -58,7 +46,7 @@ class ProvidedFamily:
     def _make_folder(self) -> None:
         """At the first start only: a look at the machine writes nothing for what nobody uses."""
         if not self._made:
-            put_folder(self._folder, _SOURCE)
+            put_folder(self._folder)
             self._made = True
 
     def info(self, runtime: str) -> RuntimeInfo:

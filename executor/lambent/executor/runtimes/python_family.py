@@ -106,10 +106,6 @@ class PythonFamily:
         interpreter, folder = found
         return python.command(runtime, handler, interpreter, folder.path)
 
-    def any_ready(self) -> Interpreter | None:
-        """One that works, if there is any; for what needs some Python."""
-        return next(iter(self._look().interpreters), None)
-
     def rejected(self) -> Sequence[Rejected]:
         """The interpreters that cannot be used, and why; for `lambent doctor`."""
         return self._look().rejected

@@ -41,7 +41,7 @@ class Runtimes:
             JavaFamily(place),
             RubyFamily(place),
             DotnetFamily(place),
-            ProvidedFamily(place, self._python.any_ready),
+            ProvidedFamily(place),
         )
         self._images = ImageRuntimes(place)
         self._by_name = {name: family for family in self._families for name in family.names}
