@@ -4,6 +4,7 @@ revision and go together."""
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import samples
@@ -32,7 +33,8 @@ async def test_provisioned_allocations_are_kept_by_qualifier_and_go_with_it(stor
 
 
 async def test_urls_are_kept_by_qualifier_found_by_id_and_go_with_it(store: AnyStore) -> None:
-    await published(store)
+    function = await published(store, 3)
+    await store.put_alias(function, samples.alias(), expect_revision=None)
     one = FunctionUrl("a" * 32, 1.5, 2.5, "RESPONSE_STREAM", Cors(allow_origins=("*",), max_age=5))
     two = FunctionUrl("b" * 32, 1.5, 1.5)
     await store.set_url("f", "$LATEST", one)
@@ -60,6 +62,41 @@ async def test_urls_are_kept_by_qualifier_found_by_id_and_go_with_it(store: AnyS
     with pytest.raises(ResourceNotFoundException):
         await store.set_url("f", "$LATEST", one)
     assert await store.url(one.id) is None
+
+
+async def test_a_url_is_made_only_for_an_alias_that_is_there(store: AnyStore) -> None:
+    """As one is deleted after its function was read."""
+    function = await published(store, 3)
+    await store.put_alias(function, samples.alias(), expect_revision=None)
+    one, two = FunctionUrl("a" * 32, 1.5, 1.5), FunctionUrl("b" * 32, 1.5, 1.5)
+    assert await store.set_url("f", "live", one)
+    await store.delete_alias("f", "live")
+    assert not await store.set_url("f", "live", dataclasses.replace(one, modified=9.0), before=one)
+    with pytest.raises(ResourceNotFoundException):
+        await store.set_url("f", "live", two)
+    assert (await found(store)).urls == {}
+    assert [await store.url(url.id) for url in (one, two)] == [None, None]
+    assert await store.set_url("f", "live", None), "there is nothing to delete"
+
+
+@pytest.mark.parametrize("store", ["redis_url", "redis_cluster_url"], indirect=True)
+async def test_a_url_that_is_made_while_its_alias_is_deleted_goes_with_it(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = await published(store, 3)
+    await store.put_alias(function, samples.alias(), expect_revision=None)
+    url, call = FunctionUrl("a" * 32, 1.5, 1.5), store._connection.call
+
+    async def overtaken(step: Callable[..., Awaitable[Any]]) -> Any:
+        monkeypatch.undo()
+        read = await call(step)
+        assert await store.set_url("f", "live", url)
+        return read
+
+    monkeypatch.setattr(store._connection, "call", overtaken)
+    await store.delete_alias("f", "live")
+    assert (await found(store)).urls == {}
+    assert await store.url(url.id) is None
 
 
 async def test_a_version_comes_back_equal_under_its_number(store: AnyStore) -> None:

@@ -360,7 +360,8 @@ class FunctionStore(Protocol):
         self, name: str, qualifier: str, url: FunctionUrl | None, *, before: FunctionUrl | None = None
     ) -> bool:
         """None: no URL any more. False: `before` is not what stands (None: nothing does), and that is left.
-        Does not move the revision. Raises ResourceNotFoundException."""
+        Does not move the revision. Raises ResourceNotFoundException, also where an alias is to get a URL and is
+        not there."""
 
     async def url(self, url_id: str) -> tuple[str, str] | None:
         """The function and the qualifier that a URL was made for; whether it still stands is in

@@ -113,6 +113,22 @@ async def test_a_function_or_an_alias_that_is_not_there(world: World) -> None:
         await create(world, Qualifier="live")
 
 
+async def test_one_for_an_alias_that_is_deleted_meanwhile_is_not_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.call("CreateAlias", **NAME, Name="live", FunctionVersion="$LATEST")
+    set_url = world.store.set_url
+
+    async def overtaken(*arguments: Any, **more: Any) -> bool:
+        await world.call("DeleteAlias", **NAME, Name="live")
+        return await set_url(*arguments, **more)
+
+    monkeypatch.setattr(world.store, "set_url", overtaken)
+    with pytest.raises(ResourceNotFoundException, match="function:my-fn:live$"):
+        await create(world, Qualifier="live")
+    assert (await world.call("ListFunctionUrlConfigs", **NAME))["FunctionUrlConfigs"] == []
+
+
 async def test_a_list_pages_by_alias(world: World) -> None:
     await create(world)
     for name in ("b", "a", "c"):

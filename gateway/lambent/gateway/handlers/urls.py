@@ -132,12 +132,12 @@ async def _existing(services: Services, members: Mapping[str, Any]) -> tuple[Fun
 
 
 async def _stored(services: Services, function: Function, qualifier: str, url: FunctionUrl | None) -> bool:
-    """False: somebody else has changed it since `function` was read."""
+    """False: somebody else has changed it since `function` was read. Raises ResourceNotFoundException."""
     before = function.urls.get(qualifier)
     try:
         return await services.store.set_url(function.name, qualifier, url, before=before)
     except ResourceNotFoundException:
-        raise missing(services, function.name) from None
+        raise missing(services, function.name, None if qualifier == LATEST else qualifier) from None
 
 
 def _changed_meanwhile() -> ResourceConflictException:

@@ -200,6 +200,8 @@ class MemoryStore:
         if stored is not None and urls.pop(qualifier, None) != before:
             return False
         if url is not None:
+            if stored is not None and qualifier != LATEST and qualifier not in stored.aliases:
+                raise ResourceNotFoundException(f"Function not found: {name}:{qualifier}")
             urls[qualifier] = url
         self._set(name, urls=dict(sorted(urls.items())))
         return True

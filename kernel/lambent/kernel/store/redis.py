@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import (
     InvalidParameterValueException,
     PreconditionFailedException,
@@ -280,7 +281,8 @@ class RedisStore(VersionSteps):
             await self._index(URLS, url.id, f"{name}:{qualifier}")
         try:
             value = "" if url is None else codec.encode(url)
-            done = await self._set_field(name, field, value, expect=stored or "")
+            beside = ALIAS + qualifier if url is not None and qualifier != LATEST else None
+            done = await self._set_field(name, field, value, expect=stored or "", beside=beside)
         except ResourceNotFoundException:
             if url is not None:
                 await self._forget_urls([url])
@@ -301,10 +303,17 @@ class RedisStore(VersionSteps):
         await self._set_field(name, _PROVISIONED + qualifier, "" if config is None else codec.encode(config))
 
     async def _set_field(
-        self, name: str, field: str, value: str | bytes, *, expect: str | bytes | None = None
+        self,
+        name: str,
+        field: str,
+        value: str | bytes,
+        *,
+        expect: str | bytes | None = None,
+        beside: str | None = None,
     ) -> bool:
-        """False: it is not what was expected any more. Raises ResourceNotFoundException."""
-        more = () if expect is None else (expect,)
+        """False: it is not what was expected any more. `beside`: a field without which this one may not be.
+        Raises ResourceNotFoundException."""
+        more = [each for each in (expect, beside) if each is not None]
         step = self._connection.run(self._field, [self._key("fn", name)], [field, value, name, *more])
         done = await self._change(name, step)
         if done < 0:

@@ -126,9 +126,9 @@ class VersionSteps:
             return await cast("Awaitable[Any]", client.hget(key, URL + alias))
 
         url = await self._connection.call(url_of)
-        await self._change(name, self._connection.run(self._alias_delete, [key], [alias, name]))
-        if url is not None:
-            await self._forget_urls([codec.url(url)])
+        removed = await self._change(name, self._connection.run(self._alias_delete, [key], [alias, name]))
+        # The one that was read, too: of a step that was repeated the answer is that there was none.
+        await self._forget_urls([codec.url(one) for one in (url, removed) if one])
         self._changes.tell(name)
 
     async def _forget_urls(self, urls: Iterable[FunctionUrl]) -> None:
