@@ -20,6 +20,7 @@ DIGEST = "sha256:" + "0" * 64
     ("text", "expected"),
     [
         ("registry.example/lambda/python:3.13", ("registry.example", "lambda/python", "3.13")),
+        ("[::1]:5000/x", ("[::1]:5000", "x", "latest")),
         ("localhost:5000/x", ("localhost:5000", "x", "latest")),
         (f"a.b/c@{DIGEST}", ("a.b", "c", DIGEST)),
         (f"a.b/c:1@{DIGEST}", ("a.b", "c", DIGEST)),
@@ -44,6 +45,9 @@ def test_a_reference_is_read(text: str, expected: tuple[str, str, str]) -> None:
         "a.b/c@sha256:1",
         "a.b/../c",
         "a.b/",
+        "user:word@a.b/c",
+        "[::1/c",
+        "a.b:x/c",
     ],
 )
 def test_what_names_no_image_is_refused(text: str) -> None:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 _LAYOUT = "oci-layout:"
+_HOST = re.compile(r"(?:[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -35,6 +36,8 @@ def parse(text: str) -> Reference:
     named, at, digest = rest.partition("@")
     name, colon, tag = named.partition(":")
     wanted = digest if at else tag if colon else "latest"
+    if not _HOST.fullmatch(registry):
+        raise ValueError(f"{text} names no registry that can be")
     if not _NAME.fullmatch(name) or not (DIGEST.fullmatch(wanted) if at else _TAG.fullmatch(wanted)):
         raise ValueError(f"{text} is no name of an image")
     return Reference(registry, name, wanted)
