@@ -20,6 +20,7 @@ from images import MANIFEST, Made, layer
 
 from lambent.kernel.images import credentials, pull, reference
 from lambent.kernel.images.registry import Registry, address
+from lambent.kernel.images.room import Room
 from lambent.kernel.images.source import ImageError
 
 LAYER = layer({"x": b"all of it"})
@@ -75,7 +76,7 @@ class Taken:
 
     def layer(self, folder: Path) -> bytes:
         digest = next(digest for digest, data in MADE.blobs.items() if data == LAYER)
-        self.registry.blob(digest, len(LAYER), folder / "layer")
+        self.registry.blob(digest, len(LAYER), folder / "layer", Room(folder))
         return (folder / "layer").read_bytes()
 
 

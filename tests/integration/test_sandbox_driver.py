@@ -19,10 +19,11 @@ from driver_support import Spec, ended, read_line, spec_maker
 from support import require
 
 from lambent.executor.drivers.base import DriverConfig, Exit, Limits, Sandbox
-from lambent.executor.drivers.sandbox import cgroups, ephemeral
+from lambent.executor.drivers.sandbox import cgroups
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.netport import Attachment, SocketSpec
 from lambent.executor.drivers.sandbox.running import RunningSandbox
+from lambent.kernel import disk
 from lambent.kernel.errors import ServiceException
 from lambent.kernel.models import Enforcement
 
@@ -283,7 +284,7 @@ async def test_a_start_that_would_fill_the_disk_is_refused(
 ) -> None:
     tmp = entry(driver, "/tmp size")
     require("enforced /tmp size", driver._abilities.images, f"{tmp.how}. {tmp.advice}")
-    monkeypatch.setattr(ephemeral, "_KEEP_FREE_SHARE", 1.0)
+    monkeypatch.setattr(disk, "KEEP_FREE_SHARE", 1.0)
     with pytest.raises(ServiceException, match="no room for 16 MB of /tmp"):
         await driver.start(spec("pass"))
     monkeypatch.undo()
@@ -297,7 +298,7 @@ async def test_a_disk_that_is_full_at_the_start_takes_no_ability_away(
 ) -> None:
     usual = [(entry.name, entry.enforced) for entry in driver.enforcement()]
     await driver.close()
-    monkeypatch.setattr(ephemeral, "_KEEP_FREE_SHARE", 1.0)
+    monkeypatch.setattr(disk, "KEEP_FREE_SHARE", 1.0)
     again = SandboxDriver(config(tmp_path), None)
     await again.open()
     assert [(entry.name, entry.enforced) for entry in again.enforcement()] == usual

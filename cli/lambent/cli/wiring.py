@@ -285,7 +285,7 @@ def make_host(
         logs=logs,
         meter=meter,
         clock=SystemClock(),
-        images=ImageCache(settings.data_dir / "images"),
+        images=ImageCache(settings.data_dir / "images", promised=driver.promised),
     )
 
 

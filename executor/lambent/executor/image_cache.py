@@ -21,7 +21,8 @@ from lambent.executor.runtimes.folders import readable
 from lambent.kernel.errors import InvalidImage, ServiceException
 from lambent.kernel.images import pull, unpack
 from lambent.kernel.images.reference import parse
-from lambent.kernel.images.source import ImageError
+from lambent.kernel.images.room import Room
+from lambent.kernel.images.source import ImageError, NoSpace
 from lambent.kernel.log import Log
 from lambent.kernel.models import ImageUse
 
@@ -45,10 +46,11 @@ class Unpacked:
 
 
 class ImageCache:
-    """`folder`: its own."""
+    """`folder`: its own. `promised`: bytes of its disk that others may still come to take."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, promised: Callable[[], int] = lambda: 0) -> None:
         self._folder = folder
+        self._promised = promised
         self._uses: Counter[str] = Counter()
         self._pulling: dict[str, asyncio.Future[None]] = {}
 
@@ -93,7 +95,8 @@ class ImageCache:
             root.mkdir(parents=True)
             work.mkdir()
             reference = parse(use.uri)
-            image = pull.pull(pull.by_digest(reference, use.digest), root, work)
+            room = Room(new, self._promised)
+            image = pull.pull(pull.by_digest(reference, use.digest), root, work, room=room)
             shutil.rmtree(work)
             make_places(root)
             readable(root)
@@ -101,6 +104,8 @@ class ImageCache:
             os.sync()  # the name must not outlive a power cut without the files
             new.rename(path)
             _log.info("An image is unpacked.", image=use.uri, digest=use.digest)
+        except NoSpace as failure:  # which is no fault of the image
+            raise ServiceException(f"The image {use.uri} could not be unpacked: {failure}.") from None
         except ImageError as failure:
             raise InvalidImage(f"The image {use.uri} cannot be had: {failure}") from None
         except OSError as failure:

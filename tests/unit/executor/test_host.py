@@ -66,6 +66,9 @@ class PlayedDriver:
     def parked(self) -> int:
         return 0
 
+    def promised(self) -> int:
+        return 0
+
     def enforcement(self) -> Sequence[Enforcement]:
         return ()
 

@@ -10,7 +10,8 @@ from images import Entry, Made, layer
 
 from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
 from lambent.executor.image_cache import ImageCache, extensions_of
-from lambent.kernel.errors import InvalidImage
+from lambent.kernel import disk
+from lambent.kernel.errors import InvalidImage, ServiceException
 from lambent.kernel.models import ImageUse
 
 
@@ -43,6 +44,22 @@ async def test_what_cannot_be_had_is_told_and_leaves_nothing(tmp_path: Path) -> 
         assert list((tmp_path / "cache").iterdir()) == []
     kept.rename(tmp_path / "gone")
     assert ((await cache.acquire(use)).path / "x").exists(), "it is tried again"
+
+
+async def test_a_full_disk_is_no_fault_of_the_image_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promised = 0
+    use, cache = made(tmp_path, b"large"), ImageCache(tmp_path / "cache", promised=lambda: promised)
+    await cache.open()
+    monkeypatch.setattr(disk, "space", lambda _: disk.Space(1 << 30, 1 << 29))
+    promised = 1 << 29
+    with pytest.raises(ServiceException, match="no room for it") as failure:
+        await cache.acquire(use)
+    assert not isinstance(failure.value, InvalidImage)
+    assert list((tmp_path / "cache").iterdir()) == []
+    promised = 1 << 28
+    assert (await cache.acquire(use)).path.exists()
 
 
 async def test_what_is_used_stays_and_the_least_recently_used_goes_first(tmp_path: Path) -> None:

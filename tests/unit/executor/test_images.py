@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from images import Made, layer
 
-from lambent.kernel.images import pull, reference, unpack
-from lambent.kernel.images.source import ImageError
+from lambent.kernel import disk
+from lambent.kernel.images import pull, reference, room, unpack
+from lambent.kernel.images.source import ImageError, NoSpace
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -57,7 +59,7 @@ def test_what_names_no_image_is_refused(text: str) -> None:
 
 def unpacked(root: Path, *layers: bytes) -> Path:
     root.mkdir()
-    unpacking = unpack.Unpacking(root)
+    unpacking = unpack.Unpacking(root, room.Room(root))
     for number, data in enumerate(layers):
         path = root.parent / f"layer{number}"
         path.write_bytes(data)
@@ -132,6 +134,12 @@ def test_every_entry_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     unpacked(tmp_path / "large", zeros(tarfile.REGTYPE, 3 << 20))
 
 
+def test_folders_that_only_paths_name_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "MAX_FILES", 100)
+    with pytest.raises(ImageError, match="more than"):
+        unpacked(tmp_path / "root", layer({f"{number}/" + "a/" * 30 + "x": b"" for number in range(4)}))
+
+
 def device(name: str) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.devmajor, entry.devminor = tarfile.CHRTYPE, 1, 3
@@ -173,11 +181,73 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
             unpacked(tmp_path / f"root{len(list(tmp_path.iterdir()))}", data)
 
 
-def taken(folder: Path, layout: Path, tag: str = "") -> pull.Image:
+def taken(folder: Path, layout: Path, tag: str = "", allowed: room.Room | None = None) -> pull.Image:
     root, work = folder / "root", folder / "work"
     root.mkdir()
     work.mkdir()
-    return pull.pull(reference.parse(f"oci-layout:{layout}{':' + tag if tag else ''}"), root, work)
+    named = reference.parse(f"oci-layout:{layout}{':' + tag if tag else ''}")
+    return pull.pull(named, root, work, room=allowed)
+
+
+def in_bytes(folder: Path) -> int:
+    return sum(4096 + path.stat().st_size * path.is_file() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on a disk with 4 MB free, of which 1 MB is kept."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(room, "_STEP", 1 << 16)
+    monkeypatch.setattr(disk, "space", lambda _: disk.Space((4 << 20) - in_bytes(tmp_path / "disk"), 1 << 20))
+    return tmp_path / "disk"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"one": bytes(5 << 20)},
+        {f"{number:03}": bytes(20_000) for number in range(300)},
+        {f"{number:04}": b"" for number in range(1000)},
+    ],
+)
+def test_what_is_unpacked_leaves_the_reserve_of_the_disk(
+    tmp_path: Path, small_disk: Path, files: dict[str, bytes]
+) -> None:
+    layout = Made([layer(files)]).write(tmp_path / "layout")
+    with pytest.raises(NoSpace, match="no room for it: .* 1 MB are kept"):
+        taken(small_disk, layout)
+    assert in_bytes(small_disk) <= 3 << 20
+
+
+def test_what_is_fetched_leaves_the_reserve_of_the_disk(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Made([layer({"x": os.urandom(1 << 20)}), layer({"y": os.urandom(4 << 20)})]).write(
+        tmp_path / "layout"
+    )
+    with pytest.raises(NoSpace):
+        taken(small_disk, layout)
+    assert not (small_disk / "work/layer").exists(), "it says how large it is"
+    fetched = small_disk / "again/work/layer"
+
+    def space(_: Path) -> disk.Space:
+        """Another one takes the rest of the disk meanwhile."""
+        begun = fetched.exists() and fetched.stat().st_size >= 1 << 20
+        return disk.Space((1 if begun else 8) << 20, 1 << 20)
+
+    monkeypatch.setattr(disk, "space", space)
+    fetched.parents[1].mkdir()
+    with pytest.raises(NoSpace):
+        taken(small_disk / "again", layout)
+    assert fetched.stat().st_size <= 2 << 20
+
+
+def test_what_others_are_promised_is_left(tmp_path: Path, small_disk: Path) -> None:
+    layout = Made([layer({"x": bytes(1200 << 10)})]).write(tmp_path / "layout")
+    with pytest.raises(NoSpace, match="2 MB are promised"):
+        taken(small_disk, layout, allowed=room.Room(small_disk, lambda: 2 << 20))
+    (small_disk / "again").mkdir()
+    taken(small_disk / "again", layout, allowed=room.Room(small_disk, lambda: 1 << 20))
 
 
 CONFIG: dict[str, Any] = {
@@ -218,6 +288,18 @@ def test_a_tag_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
         taken(tmp_path, layout, "two")
     with pytest.raises(ImageError, match="is no OCI image layout"):
         pull.pull(reference.parse(f"oci-layout:{tmp_path}/none"), tmp_path / "root", tmp_path / "work")
+
+
+def test_a_layout_that_is_none_is_told(tmp_path: Path) -> None:
+    layout = Made([layer({"x": b""})]).write(tmp_path / "layout")
+    for text in ("1", "[" * 100_000, '{"manifests": 1}', "{"):
+        (layout / "index.json").write_text(text)
+        with pytest.raises(ImageError, match=r"is not JSON|has no list"):
+            pull.resolve(reference.parse(f"oci-layout:{layout}"))
+    (layout / "index.json").unlink()
+    os.mkfifo(layout / "index.json")
+    with pytest.raises(ImageError, match="it is no file"):
+        pull.resolve(reference.parse(f"oci-layout:{layout}"))
 
 
 def test_an_image_for_another_machine_is_refused(tmp_path: Path) -> None:

@@ -161,6 +161,9 @@ class Driver(Protocol):
     def parked(self) -> int:
         """Environments that were made ahead of need and wait for a function."""
 
+    def promised(self) -> int:
+        """Bytes of the disk of its folder that environments may still come to take. From any thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reachable:

@@ -187,6 +187,9 @@ class PlainDriver:
     def parked(self) -> int:
         return 0
 
+    def promised(self) -> int:
+        return 0
+
     def enforcement(self) -> Sequence[Enforcement]:
         advice = "set isolation to auto, in LAMBENT_ISOLATION or lambent.toml"
         how = "off: isolation is none"

@@ -1,10 +1,13 @@
 """Images in a folder: an OCI image layout. https://github.com/opencontainers/image-spec: image-layout."""
 
 import json
+import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from lambent.kernel.images.reference import DIGEST
-from lambent.kernel.images.source import MAX_MANIFEST, ImageError, check, copy_checked, member
+from lambent.kernel.images.source import MAX_MANIFEST, ImageError, Takes, check, copy_checked, member
 
 _NAMED = "org.opencontainers.image.ref.name"
 
@@ -20,9 +23,11 @@ class Layout:
             return check(self._read(f"blobs/sha256/{wanted.removeprefix('sha256:')}"), wanted)
         try:
             index = json.loads(self._read("index.json"))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ImageError(f"{self._folder}/index.json is not JSON") from None
-        entries = member(index, "manifests") or []
+        entries = member(index, "manifests")
+        if not isinstance(entries, list):
+            raise ImageError(f"{self._folder}/index.json has no list of images")
         tags = [member(entry, "annotations", _NAMED) for entry in entries]
         found = [entry for entry, tag in zip(entries, tags, strict=True) if not wanted or tag == wanted]
         if len(found) != 1:
@@ -35,22 +40,37 @@ class Layout:
             raise ImageError(f"{self._folder}/index.json names no digest of sha256")
         return self.manifest(digest)
 
-    def blob(self, digest: str, size: int, into: Path) -> None:
-        path = self._folder / "blobs/sha256" / digest.removeprefix("sha256:")
-        try:
-            with open(path, "rb") as file, open(into, "wb") as target:
-                copy_checked(file.read, target, digest, size)
-        except OSError as failure:
-            raise ImageError(f"{path} cannot be read: {failure.strerror}") from failure
+    def blob(self, digest: str, size: int, into: Path, room: Takes) -> None:
+        name = f"blobs/sha256/{digest.removeprefix('sha256:')}"
+        with self._open(name) as file, open(into, "wb") as target:
+            copy_checked(lambda size: self._part(file, name, size), target, digest, size, room)
 
     def _read(self, name: str) -> bytes:
-        try:
-            with open(self._folder / name, "rb") as file:
-                data = file.read(MAX_MANIFEST + 1)
-        except OSError as failure:
-            raise ImageError(
-                f"{self._folder} is no OCI image layout: {name} cannot be read ({failure.strerror})"
-            ) from failure
+        with self._open(name) as file:
+            data = self._part(file, name, MAX_MANIFEST + 1)
         if len(data) > MAX_MANIFEST:
             raise ImageError(f"{self._folder}/{name} is larger than {MAX_MANIFEST >> 20} MB")
         return data
+
+    def _open(self, name: str) -> BinaryIO:
+        try:
+            file = open(self._folder / name, "rb", opener=_without_waiting)
+        except OSError as failure:
+            raise self._unread(name, str(failure.strerror)) from failure
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise self._unread(name, "it is no file")
+        return file
+
+    def _part(self, file: BinaryIO, name: str, size: int) -> bytes:
+        try:
+            return file.read(size)
+        except OSError as failure:
+            raise self._unread(name, str(failure.strerror)) from failure
+
+    def _unread(self, name: str, why: str) -> ImageError:
+        return ImageError(f"{self._folder} is no OCI image layout: {name} cannot be read ({why})")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would be waited for, for ever

@@ -1,6 +1,7 @@
 """Fetching an image: its manifest for this machine, its layers, unpacked into one folder, and what its
 configuration says of how it is started."""
 
+import errno
 import hashlib
 import json
 import platform
@@ -12,7 +13,8 @@ from typing import Any
 from lambent.kernel.images.layout import Layout
 from lambent.kernel.images.reference import DIGEST, Reference
 from lambent.kernel.images.registry import Registry
-from lambent.kernel.images.source import ImageError, Source, member
+from lambent.kernel.images.room import Room
+from lambent.kernel.images.source import ImageError, NoSpace, Source, member
 from lambent.kernel.images.unpack import MAX_BYTES, Unpacking
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -46,24 +48,41 @@ def resolve(reference: Reference) -> str:
     return _for_this_machine(source_of(reference), reference.wanted)[1]
 
 
-def pull(reference: Reference, root: Path, work: Path, on_line: Callable[[str], None] | None = None) -> Image:
-    """Unpacks into `root`, an empty folder; `work`: one for what is fetched. Raises ImageError."""
+def pull(
+    reference: Reference,
+    root: Path,
+    work: Path,
+    on_line: Callable[[str], None] | None = None,
+    *,
+    room: Room | None = None,
+) -> Image:
+    """Unpacks into `root`, an empty folder; `work`: one for what is fetched, on the same disk. Raises
+    ImageError."""
+    room = room or Room(root)
+    try:
+        return _pulled(reference, root, work, on_line or (lambda _: None), room)
+    except OSError as failure:  # of what is written
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"there is no room for it: {failure.strerror}") from failure
+        raise ImageError(f"it cannot be written: {failure.strerror or failure}") from failure
+
+
+def _pulled(reference: Reference, root: Path, work: Path, on_line: Callable[[str], None], room: Room) -> Image:
     source = source_of(reference)
     data, digest = _for_this_machine(source, reference.wanted)
     manifest = json.loads(data)
-    config = _config(source, member(manifest, "config"), work)
+    config = _config(source, member(manifest, "config"), work, room)
     layers = member(manifest, "layers")
     if not isinstance(layers, list) or not 0 < len(layers) <= _MAX_LAYERS:
         raise ImageError("the image has no layers, or too many")
-    unpacking = Unpacking(root)
+    unpacking = Unpacking(root, room)
     for number, layer in enumerate(layers, 1):
         kind = str(member(layer, "mediaType"))
         if "zstd" in kind or "nondistributable" in kind or "foreign" in kind:
             raise ImageError(f"layers of the type {kind} are not read; build the image with gzip")
         path = work / "layer"
-        if on_line is not None:
-            on_line(f"layer {number} of {len(layers)}")
-        source.blob(*_described(layer), path)
+        on_line(f"layer {number} of {len(layers)}")
+        _fetch(source, layer, path, room)
         unpacking.layer(path)
         path.unlink()
     return Image(
@@ -99,9 +118,15 @@ def _for_this_machine(source: Source, wanted: str) -> tuple[bytes, str]:
     raise ImageError("the image's index leads to no image")
 
 
-def _config(source: Source, descriptor: Any, work: Path) -> Any:
+def _fetch(source: Source, descriptor: Any, path: Path, room: Room) -> None:
+    digest, size = _described(descriptor)
+    room.need(size)  # rather now than after gigabytes
+    source.blob(digest, size, path, room)
+
+
+def _config(source: Source, descriptor: Any, work: Path, room: Room) -> Any:
     path = work / "config"
-    source.blob(*_described(descriptor), path)
+    _fetch(source, descriptor, path, room)
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

@@ -22,6 +22,7 @@ from lambent.kernel.images.source import (
     MANIFESTS,
     MAX_MANIFEST,
     ImageError,
+    Takes,
     check,
     copy_checked,
     member,
@@ -65,10 +66,10 @@ class Registry:
             raise ImageError(f"the manifest of {wanted} is larger than {MAX_MANIFEST >> 20} MB")
         return check(data, wanted) if DIGEST.fullmatch(wanted) else data
 
-    def blob(self, digest: str, size: int, into: Path) -> None:
+    def blob(self, digest: str, size: int, into: Path, room: Takes) -> None:
         def take() -> None:
             with self._get(f"blobs/{digest}") as answer, open(into, "wb") as target:
-                copy_checked(lambda wanted: self._http.read(answer, wanted), target, digest, size)
+                copy_checked(lambda wanted: self._http.read(answer, wanted), target, digest, size, room)
 
         self._http.patiently(take)
 

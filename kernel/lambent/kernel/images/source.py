@@ -20,14 +20,24 @@ class ImageError(Exception):
     """An image cannot be had; the text says why and what to do."""
 
 
+class NoSpace(ImageError):
+    """The disk has no room for it."""
+
+
+class Takes(Protocol):
+    """See `room.Room`."""
+
+    def take(self, size: int) -> None: ...
+
+
 class Source(Protocol):
     """Raises ImageError."""
 
     def manifest(self, wanted: str) -> bytes:
         """By tag or digest; checked if by digest."""
 
-    def blob(self, digest: str, size: int, into: Path) -> None:
-        """Writes it to a file, checked."""
+    def blob(self, digest: str, size: int, into: Path, room: Takes) -> None:
+        """Writes it to a file, checked. An OSError is of that file."""
 
 
 def check(data: bytes, digest: str) -> bytes:
@@ -37,7 +47,7 @@ def check(data: bytes, digest: str) -> bytes:
     return data
 
 
-def copy_checked(read: Callable[[int], bytes], into: IO[bytes], digest: str, size: int) -> None:
+def copy_checked(read: Callable[[int], bytes], into: IO[bytes], digest: str, size: int, room: Takes) -> None:
     """Raises ImageError for what is not exactly what was promised."""
     found, left = hashlib.sha256(), size
     while part := read(min(1 << 20, left + 1)):
@@ -45,6 +55,7 @@ def copy_checked(read: Callable[[int], bytes], into: IO[bytes], digest: str, siz
         if left < 0:
             break
         found.update(part)
+        room.take(len(part))
         into.write(part)
     if left or f"sha256:{found.hexdigest()}" != digest:
         raise ImageError(f"what came for {digest} is something else: the image is damaged")

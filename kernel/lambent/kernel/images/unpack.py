@@ -5,6 +5,7 @@ A layer is a stranger's archive: nothing of it may be written outside of the fol
 Owners are forgotten, and so are setuid bits and devices: functions run as one user, who has no power.
 """
 
+import errno
 import gzip
 import io
 import os
@@ -13,6 +14,7 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from lambent.kernel.images.room import Room
 from lambent.kernel.images.source import ImageError
 
 MAX_BYTES = 10 << 30  # AWS: of an image, unpacked
@@ -51,12 +53,13 @@ class _Bounded(io.BufferedIOBase):
 class Unpacking:
     """Into `root`, an empty folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, room: Room) -> None:
         self._root = root
+        self._room = room
         self._bytes = self._files = 0
 
     def layer(self, path: Path) -> None:
-        """A tar archive, compressed by gzip or not. Raises ImageError."""
+        """A tar archive, compressed by gzip or not. Raises ImageError, and OSError for a disk that is full."""
         try:
             with open(path, "rb") as file:
                 compressed = file.read(len(_GZIP)) == _GZIP
@@ -65,6 +68,8 @@ class Unpacking:
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as failure:
             raise ImageError(f"a layer is no archive that can be read: {failure}") from failure
         except (OSError, ValueError) as failure:  # ValueError: a name with a zero byte
+            if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise ImageError(f"a layer cannot be unpacked: {failure}") from failure
 
     def _layer(self, file: io.BufferedIOBase) -> None:
@@ -116,52 +121,41 @@ class Unpacking:
         if content is None:
             raise ImageError(f"a layer has {entry.name} without its content")
         with content, open(path, "xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+            while part := content.read(1 << 20):
+                self._room.take(len(part))
+                file.write(part)
         path.chmod(entry.mode & 0o777 | 0o400)
 
     def _count(self, entry: tarfile.TarInfo) -> None:
-        self._files += 1
-        self._bytes += entry.size
         if entry.size < 0:
             raise ImageError(f"a layer has {entry.name} of no size that can be")
+        self._add(1, entry.size)
+
+    def _add(self, files: int, size: int = 0) -> None:
+        self._room.entries(files)
+        self._files += files
+        self._bytes += size
         if self._files > MAX_FILES or self._bytes > MAX_BYTES:
             raise ImageError(f"the image has more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GB")
 
     def _folder(self, parts: list[str]) -> Path:
         """Where the entries of a folder go: its links are followed, inside. It is made if it is not there."""
-        folder = self._resolved(parts)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _resolved(self._root, parts)
+        if not folder.is_dir():
+            self._add(sum(not each.exists() for each in (folder, *folder.parents)))
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _inside(self, name: str) -> Path:
         parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".")]
         if not parts or ".." in parts:
             raise ImageError(f"a layer has a link to {name}")
-        return self._resolved(parts[:-1]) / parts[-1]
-
-    def _resolved(self, parts: list[str]) -> Path:
-        at, links, left = self._root, 0, list(reversed(parts))
-        while left:
-            part = left.pop()
-            if part == "..":
-                at = at.parent if at != self._root else at
-                continue
-            path = at / part
-            if path.is_symlink():
-                links += 1
-                if links > _MOST_LINKS:
-                    raise ImageError(f"a layer has a link that leads nowhere: {'/'.join(parts)}")
-                target = PurePosixPath(os.readlink(path))
-                at = self._root if target.is_absolute() else at
-                left += [each for each in reversed(target.parts) if each not in ("/", ".")]
-            else:
-                at = path
-        return at
+        return _resolved(self._root, parts[:-1]) / parts[-1]
 
 
 def inside(root: Path, path: str) -> Path:
     """Where a path of the image lies, its links followed inside. Raises ImageError."""
-    return Unpacking(root)._resolved([part for part in PurePosixPath(path).parts if part not in ("/", ".")])
+    return _resolved(root, [part for part in PurePosixPath(path).parts if part not in ("/", ".")])
 
 
 def _hide(folder: Path, made: set[Path]) -> None:
@@ -178,3 +172,23 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _resolved(root: Path, parts: list[str]) -> Path:
+    at, links, left = root, 0, list(reversed(parts))
+    while left:
+        part = left.pop()
+        if part == "..":
+            at = at.parent if at != root else at
+            continue
+        path = at / part
+        if path.is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise ImageError(f"a layer has a link that leads nowhere: {'/'.join(parts)}")
+            target = PurePosixPath(os.readlink(path))
+            at = root if target.is_absolute() else at
+            left += [each for each in reversed(target.parts) if each not in ("/", ".")]
+        else:
+            at = path
+    return at

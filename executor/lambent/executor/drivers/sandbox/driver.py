@@ -483,6 +483,10 @@ class SandboxDriver:
         """Slots that wait for a function."""
         return self._parking.parked
 
+    def promised(self) -> int:
+        """See `Driver`."""
+        return self._images.promised()
+
     @property
     def spare_uids(self) -> int:
         """Uids that parking may take: half of all are left to starts."""

@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lambent.kernel import disk
+
 _MB = 1 << 20
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _LOOP_CONFIG_SIZE, _LOOP_FLAGS_OFFSET = 304, 60
 _EXT4_IOC_SHUTDOWN, _SHUTDOWN_DISCARD = 0x8004587D, 2
 _TRIES = 32
-_KEEP_FREE, _KEEP_FREE_SHARE = 1 << 30, 0.05
 
 
 class Image:
@@ -90,18 +91,20 @@ class Images:
             return "no loop devices (/dev/loop-control)"
         return None
 
+    def promised(self) -> int:
+        """Bytes that the images may still come to take."""
+        return self._promised + sum(image.unwritten() for image in tuple(self._running))
+
     def refusal(self, size_mb: int) -> str | None:
         """Why one more image of that size would endanger the disk; None if there is room."""
-        stat = os.statvfs(self._folder)
-        free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-        keep = max(_KEEP_FREE, int(total * _KEEP_FREE_SHARE))
-        promised = self._promised + sum(image.unwritten() for image in tuple(self._running)) + size_mb * _MB
-        if free - promised >= keep:
+        found = disk.space(self._folder)
+        promised = self.promised()
+        if found.free - promised - size_mb * _MB >= found.kept:
             return None
         return (
-            f"no room for {size_mb} MB of /tmp: {free // _MB} MB are free at {self._folder}, of which "
-            f"{keep // _MB} MB are kept for the server's data and {promised // _MB - size_mb} MB are promised "
-            "to running environments. Free disk space or stop idle functions"
+            f"no room for {size_mb} MB of /tmp: {found.free // _MB} MB are free at {self._folder}, of which "
+            f"{found.kept // _MB} MB are kept for the server's data and {promised // _MB} MB are promised to "
+            "running environments. Free disk space or stop idle functions"
         )
 
     @contextmanager
