@@ -70,7 +70,7 @@ class Maker(Protocol):
 class _Line:
     """The starts of one kind. `sample`: the last of them; `preload`: modules that its zygote has loaded;
     `made`: when its zygote was, or its first slot; `etc`: what the zygote's /etc was made of, or the slots';
-    `problem`: why the last of them could not be made."""
+    `problem`: why the last of them could not be made; `keeping`: the task that does."""
 
     sample: EnvironmentSpec
     preload: Sequence[str]
@@ -84,10 +84,15 @@ class _Line:
     failures: int = 0
     problem: str = ""
     not_before: float = 0.0
+    keeping: asyncio.Task[None] | None = None
 
     @property
     def forks(self) -> bool:
         return self.sample.fork_env is not None
+
+    @property
+    def slot_bytes(self) -> int:
+        return _SLOT_BYTES if self.forks else _WAITING_BYTES
 
 
 class Parking:
@@ -198,10 +203,20 @@ class Parking:
         key = (*forkable.key(spec), *preload)
         line = self._lines.get(key)
         if line is None:
+            self._forget()
             line = self._lines[key] = _Line(spec, preload, Demand(self._most))
-            self._tasks.forever(f"park for {spec.runtime_dir.name}", self._keep(line))
+            line.keeping = self._tasks.forever(f"park for {spec.runtime_dir.name}", self._keep(line))
         line.sample = spec
         return line
+
+    def _forget(self) -> None:
+        """Lines that nobody has asked for in a long time: functions make any number of kinds."""
+        now = time.monotonic()
+        for key, line in list(self._lines.items()):
+            empty = line.zygote is None and not line.parked and not self._old
+            if empty and line.demand.silent(now) and line.keeping is not None:
+                line.keeping.cancel()
+                del self._lines[key]
 
     @staticmethod
     def _take(line: _Line) -> RunningSandbox | None:
@@ -249,7 +264,7 @@ class Parking:
                 await asyncio.sleep(time.monotonic() - now)
                 continue
             seconds = _QUIET_SECONDS if missing else _LOOK_SECONDS
-            idle = not wanted and line.zygote is None and not self._old
+            idle = line.demand.silent(now) and line.zygote is None and not line.parked and not self._old
             try:
                 # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with its result.
                 async with asyncio.timeout(None if idle else seconds):
@@ -260,12 +275,14 @@ class Parking:
                 continue
 
     def _room(self, line: _Line, now: float) -> int:
-        """Slots that the line may have: its share of the memory, and of the uids."""
+        """Slots that the line may have: its share of them all, of the memory, and of the uids."""
         active = sum(not other.demand.silent(now) for other in self._lines.values())
         share = max(1, self._most // max(1, active))
-        each = _SLOT_BYTES if line.forks else _WAITING_BYTES
-        memory = int(_available_bytes() * _SHARE / each)
-        return min(share, memory, self._maker.spare_uids + len(line.parked))
+        others = [other for other in self._lines.values() if other is not line]
+        taken = sum(len(other.parked) * other.slot_bytes for other in others)
+        memory = int((_available_bytes() * _SHARE - taken) / line.slot_bytes)
+        left = self._most - sum(len(other.parked) for other in others)
+        return min(share, left, memory, self._maker.spare_uids + len(line.parked))
 
     def _quiet(self, line: _Line, now: float) -> bool:
         since = now - line.asked
