@@ -1,7 +1,9 @@
 """Functions that are container images, from a real registry and from a layout, without Docker."""
 
+import socket
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,32 @@ def test_what_cannot_be_an_image_is_refused(world: World) -> None:
     ):
         with pytest.raises(ClientError, match=why):
             world.functions.aws.update_function_configuration(FunctionName=name, **members)
+
+
+def test_a_registry_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(12) as callers:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        server = Server(tmp_path / "data", "--no-s3", environment={"LAMBENT_IMAGE_REGISTRIES": address}).start()
+        functions = Functions(server)
+
+        def create(number: int) -> str:
+            code = {"ImageUri": f"{address}/x:v1"}
+            with pytest.raises(ClientError) as failure:
+                functions.aws.create_function(
+                    FunctionName=f"hangs-{number}", PackageType="Image", Code=code, Role=ROLE
+                )
+            return str(failure.value)
+
+        creating = [callers.submit(create, number) for number in range(12)]
+        connected = [silent.accept()[0] for _ in range(8)]
+        for _ in range(20):
+            functions.aws.list_functions()
+        assert not any(each.done() for each in creating)
+        for one in (*connected, silent):
+            one.close()
+        for each in creating:
+            assert "Source image" in each.result() and "InvalidParameterValueException" in each.result()
+        assert server.stop() == 0, server.output()
 
 
 def test_no_system_call_gives_it_power(world: World) -> None:

@@ -3,12 +3,10 @@ are made of it. What is there is whole, since it gets its name last; what no env
 """
 
 import asyncio
-import contextlib
 import functools
 import json
 import os
 import shutil
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +23,7 @@ from lambent.kernel.images.room import Room
 from lambent.kernel.images.source import ImageError, NoSpace
 from lambent.kernel.log import Log
 from lambent.kernel.models import ImageUse
+from lambent.kernel.threads import in_a_thread
 
 _log = Log(__name__)
 _ROOT, _SAID = "root", "image.json"
@@ -70,7 +69,8 @@ class ImageCache:
             path = self._path(use.digest)
             if not path.exists():
                 if use.digest not in self._pulling:
-                    self._pulling[use.digest] = pulling = _in_a_thread(lambda: self._pull(use, path))
+                    # It may take minutes, and a stop does not wait for it.
+                    self._pulling[use.digest] = pulling = in_a_thread("image", lambda: self._pull(use, path))
                     pulling.add_done_callback(functools.partial(self._pulled, use.digest))
                 await asyncio.shield(self._pulling[use.digest])
             said = json.loads((path / _SAID).read_text())
@@ -141,33 +141,6 @@ class ImageCache:
             return []
         found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
         return sorted(found, key=lambda path: path.stat().st_mtime)
-
-
-def _in_a_thread(work: Callable[[], None]) -> "asyncio.Future[None]":
-    """One of its own: a registry may take minutes, which the few that starts use have not, and a stop does not
-    wait for it."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish(failure: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if failure is None:
-            done.set_result(None)
-        else:
-            done.set_exception(failure)
-
-    def run() -> None:
-        failure: BaseException | None = None
-        try:
-            work()
-        except BaseException as raised:
-            failure = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
-            loop.call_soon_threadsafe(finish, failure)
-
-    threading.Thread(target=run, name="image", daemon=True).start()
-    return done
 
 
 def make_places(root: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambent.gateway.code_urls import CodeUrls
+from lambent.gateway.image_lookups import Lookups
 from lambent.kernel.events import FailingTarget
 from lambent.kernel.models import Function
 from lambent.kernel.ports import (
@@ -51,6 +52,7 @@ class Services:
     no_triggers: str | None = None
     has_bucket: Callable[[str], Awaitable[bool | None]] | None = None
     reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    image_lookups: Lookups = field(default_factory=Lookups)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ changes nothing until UpdateFunctionCode. What a caller names is fetched by this
 folders that the operator has named are asked.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +50,13 @@ async def resolved(services: Services, uri: str, before: ImageUse | None = None)
         reference = parse(uri)
     except ValueError as problem:
         raise _invalid(uri, str(problem)) from None
-    _check_allowed(services, uri, reference)
+
+    def look(until: float) -> str:
+        _check_allowed(services, uri, reference)
+        return pull.resolve(reference, until=until)
+
     try:
-        digest = await asyncio.to_thread(pull.resolve, reference)
+        digest = await services.image_lookups.find(look)
     except ImageError as failure:
         raise _invalid(uri, str(failure)) from None
     image = replace(before or ImageUse(uri, digest), uri=uri, digest=digest)

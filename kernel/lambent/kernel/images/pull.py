@@ -32,10 +32,10 @@ class Image:
     working_directory: str
 
 
-def source_of(reference: Reference) -> Source:
+def source_of(reference: Reference, *, until: float | None = None) -> Source:
     if reference.is_layout:
         return Layout(Path(reference.name))
-    return Registry(reference.registry, reference.name)
+    return Registry(reference.registry, reference.name, until=until)
 
 
 def by_digest(reference: Reference, digest: str) -> Reference:
@@ -43,9 +43,10 @@ def by_digest(reference: Reference, digest: str) -> Reference:
     return Reference(reference.registry, reference.name, digest)
 
 
-def resolve(reference: Reference) -> str:
-    """The digest of the image for this machine. Raises ImageError."""
-    return _for_this_machine(source_of(reference), reference.wanted)[1]
+def resolve(reference: Reference, *, until: float | None = None) -> str:
+    """The digest of the image for this machine. `until`: when a registry must have answered (monotonic).
+    Raises ImageError."""
+    return _for_this_machine(source_of(reference, until=until), reference.wanted)[1]
 
 
 def pull(
