@@ -4,6 +4,7 @@ whatever dies leaves nothing."""
 import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from driver_support import ended, read_line
 from forking import World, forking
 from installed_runtimes import fetched
-from support import TESTS
+from support import TESTS, require
 
 from lambent.executor.drivers.base import Exit
 from lambent.executor.runtimes.family import RuntimeCommand
@@ -155,3 +156,45 @@ async def test_closing_leaves_nothing(command: RuntimeCommand, tmp_path: Path) -
         pids = [slot.pid() for slot in world.slots()]
         assert len(pids) >= 2
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+# ---- Ruby -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ruby(tmp_path_factory: pytest.TempPathFactory) -> RuntimeCommand:
+    require("ruby", shutil.which("ruby"), "functions in Ruby run on this machine's: apt-get install ruby")
+    runtimes = Runtimes(tmp_path_factory.mktemp("data"), match="compatible")
+    runtimes.scan()
+    return runtimes.command("ruby3.3", "app.handler", MEMORY_MB)
+
+
+@pytest.mark.parametrize(
+    "env", [{"GREETING": "hello"}, {"TZ": "America/New_York", "PATH": "/opt/bin:/usr/bin"}], ids=("layer", "TZ")
+)
+async def test_a_ruby_that_waited_is_like_one_that_was_started(
+    ruby: RuntimeCommand, tmp_path: Path, env: Mapping[str, str]
+) -> None:
+    library = tmp_path / "layer/ruby/lib"
+    library.mkdir(parents=True)
+    (library / "only_in_a_layer.rb").write_text("IN_A_LAYER = 'from the layer'")
+    layer: dict[str, Any] = {"opt_dir": tmp_path / "layer"} if "GREETING" in env else {}
+    code = {"app.rb": (TESTS / "functions/process_seen.rb").read_text()}
+    seen = []
+    for slots in (0, 2):
+        async with forking(ruby, tmp_path, slots=slots) as world:
+            if slots:
+                await world.parked(code=code, env=env, **layer)
+            seen.append(await world.says(code, start="parked" if slots else "plain", env=env, **layer))
+    plain, waited = seen
+    assert plain["found"] == ("from the layer" if layer else "LoadError")
+    differing = {name: (value, plain[name]) for name, value in waited.items() if value != plain[name]}
+    assert differing == {}, "".join(f"\n{name}\n{one}\n{two}" for name, (one, two) in differing.items())
+
+
+async def test_a_variable_that_acts_when_ruby_starts_acts(ruby: RuntimeCommand, tmp_path: Path) -> None:
+    async with forking(ruby, tmp_path) as world:
+        code = {"app.rb": 'STDOUT.write("[#{$VERBOSE}]\\n")\ndef handler(event:, context:) = 1'}
+        await world.parked(code=code)
+        assert await world.says(code) == [False]
+        assert await world.says(code, start="plain", env={"RUBYOPT": "-w"}) == [True]

@@ -163,8 +163,8 @@ class Settings(BaseSettings):
         default=16,
         ge=0,
         le=1000,
-        description="At most so many environments are made ahead of need, as starts come, 3 MB each (Node.js: "
-        "14); 0: none, and no cold start is a fork.",
+        description="At most so many environments are made ahead of need, as starts come, 3 MB each (Node.js "
+        "and Ruby: 14); 0: none, and no cold start is a fork.",
     )
     freeze_after_ms: float = Field(
         default=10.0, ge=0, description="An idle environment is frozen after so long."

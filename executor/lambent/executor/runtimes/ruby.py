@@ -31,6 +31,7 @@ from lambent.kernel.errors import ServiceException
 
 _RESCAN_SECONDS = 3.0
 _PROBE_SECONDS = 10
+_READ_AT_START = ("GEM_PATH", "LANG", "LD_LIBRARY_PATH", "PATH", "RUBYLIB", "TZ")
 _SOURCE = Path(__file__).with_name("ruby_bootstrap.rb")
 _MANAGED = (  # below the home folder
     ".rbenv/versions/*/bin",
@@ -116,17 +117,19 @@ class RubyFamily:
             return None
         self._make_folder()
         outside = [] if ruby.executable.is_relative_to("/usr") else [ruby.executable.parent]
+        env = {
+            **variables(handler, path=outside, libraries=[one.parent / "lib" for one in outside]),
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
+            "GEM_PATH": f"{TASK_ROOT}/vendor/bundle/ruby/{ruby.abi}:/opt/ruby/gems/{ruby.abi}",
+            "RUBYLIB": f"{TASK_ROOT}:/opt/ruby/lib",
+        }
         return RuntimeCommand(
             argv=(str(ruby.executable), f"{RUNTIME_DIR}/{_SOURCE.name}"),
             prefixes=ruby.prefixes,
             runtime_dir=self._folder,
-            env={
-                **variables(handler, path=outside, libraries=[one.parent / "lib" for one in outside]),
-                "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
-                "GEM_PATH": f"{TASK_ROOT}/vendor/bundle/ruby/{ruby.abi}:/opt/ruby/gems/{ruby.abi}",
-                "RUBYLIB": f"{TASK_ROOT}:/opt/ruby/lib",
-            },
+            env=env,
             version_text=f"ruby:{ruby.version}",
+            ahead_env={name: env[name] for name in _READ_AT_START},
         )
 
     def _make_folder(self) -> None:

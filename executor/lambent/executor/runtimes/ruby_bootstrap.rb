@@ -8,6 +8,7 @@ require 'net/http'
 
 module Lambent
   API = '/2018-06-01/runtime'
+  MOST = 1 << 16 # of one message to a process that waits
 
   class HandlerNotFound < StandardError; end
   class MalformedHandlerName < StandardError; end
@@ -58,6 +59,8 @@ module Lambent
 
       answer
     end
+
+    def close = @http.finish
 
     def respond(id, body) = post("invocation/#{id}/response", body, 'Content-Type' => 'application/json')
     def fail(id, error, kind) = fault("invocation/#{id}/error", error, kind)
@@ -128,9 +131,52 @@ module Lambent
     raise MarshalError, "Unable to marshal response: #{error.message}"
   end
 
+  # A process that was started before its function was known waits here for it, and becomes what a plain start with
+  # the function's variables would be. The driver sends them, and the spawner that the code is mounted.
+  def self.wait(place)
+    rehearse
+    place.send('{"step":"parked"}', 0)
+    mounted = variables = nil
+    until mounted && variables
+      text = place.recv(MOST)
+      exit!(0) if text.nil? || text.empty? # nobody wants it any more
+      message = JSON.parse(text)
+      if message['error']
+        place.send(text, 0)
+        exit!(0)
+      end
+      mounted ||= message['step'] == 'mounted'
+      variables ||= message.dig('function', 'env')
+    end
+    ENV.replace(variables)
+    Dir.chdir('/var/task')
+    Gem.clear_paths if defined?(Gem) # those of layers and of the function are there only now
+    place.close
+  end
+
+  # What every start does is done once: much of it is loaded and compiled at its first use.
+  def self.rehearse
+    server = TCPServer.new('127.0.0.1', 0)
+    answering = Thread.new do
+      connection = server.accept
+      while (line = connection.gets)
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") if line == "\r\n"
+      end
+      connection.close
+    end
+    client = Client.new("127.0.0.1:#{server.addr[1]}")
+    Context.new(client.next_event)
+    marshalled(JSON.parse('{"some": ["thing"]}'))
+    client.close
+    answering.join
+    server.close
+    Process.respond_to?(:warmup) ? Process.warmup : GC.start
+  end
+
   def self.run
     $stdout.sync = true
     $stderr.sync = true
+    wait(Socket.for_fd(Integer(ENV['_LAMBENT_FUNCTION']))) if ENV['_LAMBENT_FUNCTION']
     client = Client.new(ENV.fetch('AWS_LAMBDA_RUNTIME_API'))
     begin
       handler = load_handler(ENV.fetch('_HANDLER'))

@@ -11,11 +11,11 @@ from pathlib import Path
 from lambent.executor.drivers.base import EnvironmentSpec
 
 # Read by the dynamic linker, libc and OpenSSL when a process starts, and by the interpreter; of Node.js
-# also what its event loop and AWS's client read when they are loaded.
+# also what its event loop and AWS's client read when they are loaded, of Ruby what its gems do.
 _PREFIXES = ("LD_", "GLIBC_", "MALLOC_", "LC_", "OPENSSL_")
 _OF_PYTHON = ("PYTHON",)
-_OF_NODE = (
-    *("NODE_", "UV_", "SSL_CERT_", "ICU_", "_LAMBDA_TELEMETRY_"),
+_OF_WAITING = (
+    *("NODE_", "UV_", "SSL_CERT_", "ICU_", "_LAMBDA_TELEMETRY_", "RUBY", "GEM_", "BUNDLE_"),
     *(
         "AWS_LAMBDA_BENCHMARK_MODE",
         "AWS_LAMBDA_MAX_CONCURRENCY",
@@ -65,7 +65,7 @@ def started_with(spec: EnvironmentSpec) -> EnvironmentSpec:
 def obstacle(spec: EnvironmentSpec) -> str | None:
     """The variable that stands in the way; None if the start may have a slot."""
     own, env = _own(spec), spec.env
-    prefixes = (*_PREFIXES, *(_OF_NODE if spec.fork_env is None else _OF_PYTHON))
+    prefixes = (*_PREFIXES, *(_OF_WAITING if spec.fork_env is None else _OF_PYTHON))
     for name in sorted(env):
         if name == "PYTHONPATH" and spec.fork_env is not None:
             if not all(folder.startswith("/") for folder in env[name].split(":")):

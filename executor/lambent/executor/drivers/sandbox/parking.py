@@ -123,8 +123,8 @@ class Parking:
             works = any(line.made and not line.problem for line in self._lines.values())
             return f"{'some are' if works else 'each is'} started plainly: {'; '.join(problems)}"
         return (
-            f"Python functions are forks; of them and of Node.js processes at most {self._most} are made "
-            "ahead of need"
+            f"Python functions are forks; of them and of those in Node.js and Ruby at most {self._most} "
+            "are made ahead of need"
         )
 
     # ---- starts ---------------------------------------------------------------------------------------
