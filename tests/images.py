@@ -7,14 +7,18 @@ import io
 import json
 import platform
 import re
+import socket
+import struct
 import subprocess
 import sysconfig
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +130,40 @@ def registry(folder: Path, *, passwords: Path | None = None) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+class Asked(BaseHTTPRequestHandler):
+    """A request to a registry that does as a test says, since no real one fails when it is told to."""
+
+    def say(self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def served(answer: Callable[[Asked], None]) -> Iterator[str]:
+    class Handler(Asked):
+        def do_GET(self) -> None:
+            answer(self)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of connections that were reset
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 PYTHON = Path("/usr/bin/python3")

@@ -6,17 +6,13 @@ The registry is one of few lines, since no real one fails when it is told to.
 
 import base64
 import json
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from images import MANIFEST, Made, layer
+from images import MANIFEST, Asked, Made, layer, served
 
 from lambent.kernel.images import credentials, pull, reference
 from lambent.kernel.images.registry import Registry, address
@@ -27,44 +23,12 @@ LAYER = layer({"x": b"all of it"})
 MADE = Made([LAYER])
 
 
-class Asked(BaseHTTPRequestHandler):
-    def say(self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def image(self) -> None:
-        """What it is asked for."""
-        wanted = self.path.rpartition("/")[2]
-        if "/manifests/" in self.path:
-            self.say(200, MADE.blobs[MADE.manifest["digest"]], Content_Type=MANIFEST)
-        else:
-            self.say(200, MADE.blobs[wanted])
-
-    def reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@contextmanager
-def served(answer: Callable[[Asked], None]) -> Iterator[str]:
-    class Handler(Asked):
-        def do_GET(self) -> None:
-            answer(self)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of connections that were reset
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+def image(asked: Asked) -> None:
+    """What it is asked for."""
+    if "/manifests/" in asked.path:
+        asked.say(200, MADE.blobs[MADE.manifest["digest"]], Content_Type=MANIFEST)
+    else:
+        asked.say(200, MADE.blobs[asked.path.rpartition("/")[2]])
 
 
 class Taken:
@@ -101,7 +65,7 @@ def test_what_breaks_off_is_tried_again(tmp_path: Path, fault: str) -> None:
         if asked.count(request.path) == 1:
             FAULTS[fault](request)
         else:
-            request.image()
+            image(request)
 
     with served(answer) as at:
         taken = Taken(at)
@@ -170,7 +134,7 @@ def tokens(expired: set[str], asked: list[str]) -> Callable[[Asked], None]:
             number = sum(each.startswith("give") for each in asked)
             request.say(200, json.dumps({"token": f"{number}"}).encode())
         elif given.startswith("Bearer ") and given not in expired:
-            request.image()
+            image(request)
         else:
             realm = f'Bearer realm="http://{request.headers["Host"]}/give/token",service="s"'
             request.say(401, WWW_Authenticate=realm)
@@ -295,7 +259,7 @@ def test_a_whole_image_comes_through_faults(tmp_path: Path, monkeypatch: pytest.
         if (count := asked.count(request.path)) < 3:
             FAULTS["short" if count == 1 else "reset"](request)
         else:
-            request.image()
+            image(request)
 
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()

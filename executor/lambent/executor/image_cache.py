@@ -16,11 +16,11 @@ from pathlib import Path
 from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
 from lambent.executor.extension_start import FOLDER
 from lambent.executor.runtimes.folders import readable
-from lambent.kernel.errors import InvalidImage, ServiceException
+from lambent.kernel.errors import ImageAccessDenied, ImageDeleted, InvalidImage, ServiceException
 from lambent.kernel.images import pull, unpack
 from lambent.kernel.images.reference import parse
 from lambent.kernel.images.room import Room
-from lambent.kernel.images.source import ImageError, NoSpace
+from lambent.kernel.images.source import ImageDenied, ImageError, ImageMissing, NoSpace
 from lambent.kernel.log import Log
 from lambent.kernel.models import ImageUse
 from lambent.kernel.threads import in_a_thread
@@ -107,7 +107,7 @@ class ImageCache:
         except NoSpace as failure:  # which is no fault of the image
             raise ServiceException(f"The image {use.uri} could not be unpacked: {failure}.") from None
         except ImageError as failure:
-            raise InvalidImage(f"The image {use.uri} cannot be had: {failure}") from None
+            raise _invalid(failure)(f"The image {use.uri} cannot be had: {failure}") from None
         except OSError as failure:
             raise ServiceException(f"The image {use.uri} could not be unpacked: {failure}") from failure
         finally:
@@ -141,6 +141,12 @@ class ImageCache:
             return []
         found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
         return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def _invalid(failure: ImageError) -> type[InvalidImage]:
+    if isinstance(failure, ImageMissing):
+        return ImageDeleted
+    return ImageAccessDenied if isinstance(failure, ImageDenied) else InvalidImage
 
 
 def make_places(root: Path) -> None:

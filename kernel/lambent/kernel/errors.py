@@ -134,11 +134,19 @@ class InvalidZipFileException(LambdaError):
 class InvalidImage(ServiceException):
     """The function's container image cannot be had."""
 
-    # AWS has a StateReasonCode of this name, and no exception.
+    # AWS has StateReasonCodes of these names, and no exceptions.
 
     @property
     def code(self) -> str:
         return "ServiceException"
+
+
+class ImageDeleted(InvalidImage):
+    """The function's container image is not there any more."""
+
+
+class ImageAccessDenied(InvalidImage):
+    """The function's container image may not be fetched."""
 
 
 class InvalidRuntimeException(LambdaError):

@@ -2,16 +2,16 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from images import Entry, Made, layer
+from images import Asked, Entry, Made, layer, served
 
 from lambent.executor.drivers.sandbox.rootfs import IMAGE_FILES, IMAGE_FOLDERS
 from lambent.executor.image_cache import ImageCache, extensions_of
 from lambent.kernel import disk
-from lambent.kernel.errors import InvalidImage, ServiceException
+from lambent.kernel.errors import ImageAccessDenied, ImageDeleted, InvalidImage, ServiceException
 from lambent.kernel.models import ImageUse
 
 
@@ -39,11 +39,33 @@ async def test_what_cannot_be_had_is_told_and_leaves_nothing(tmp_path: Path) -> 
     kept = tmp_path / "elsewhere"
     (tmp_path / "gone").rename(kept)
     for _ in range(2):
-        with pytest.raises(InvalidImage, match="cannot be had"):
+        with pytest.raises(ImageDeleted, match="cannot be had"):
             await cache.acquire(use)
         assert list((tmp_path / "cache").iterdir()) == []
     kept.rename(tmp_path / "gone")
     assert ((await cache.acquire(use)).path / "x").exists(), "it is tried again"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda asked: asked.say(404), ImageDeleted),
+        (lambda asked: asked.say(401), ImageAccessDenied),
+        (lambda asked: asked.say(401, WWW_Authenticate='Basic realm="x"'), ImageAccessDenied),
+        (lambda asked: asked.say(403), ImageAccessDenied),
+        (lambda asked: asked.say(400), InvalidImage),
+        (lambda asked: asked.say(200, b"{}"), InvalidImage),
+    ],
+)
+async def test_why_it_cannot_be_had_is_told_in_awss_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Asked], None], kind: type[Exception]
+) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "none"))
+    cache = ImageCache(tmp_path / "cache")
+    await cache.open()
+    with served(answer) as at, pytest.raises(InvalidImage) as failure:
+        await cache.acquire(ImageUse(f"{at}/a:tag", f"sha256:{'0' * 64}"))
+    assert type(failure.value) is kind and failure.value.code == "ServiceException"
 
 
 async def test_a_full_disk_is_no_fault_of_the_image_and_leaves_nothing(

@@ -11,6 +11,9 @@ from handler_world import World
 from lambent.gateway.handlers.lifecycle import resume
 from lambent.kernel.clock import TestClock
 from lambent.kernel.errors import (
+    ImageAccessDenied,
+    ImageDeleted,
+    InvalidImage,
     InvalidRuntimeException,
     InvalidZipFileException,
     LambdaError,
@@ -31,6 +34,9 @@ async def world() -> AsyncIterator[World]:
 FAILURES: list[tuple[BaseException, str]] = [
     (InvalidZipFileException("Lambda could not unzip it."), "InvalidZipFileException"),
     (InvalidRuntimeException("python3.11 is gone."), "InvalidRuntime"),
+    (ImageDeleted("It is gone."), "ImageDeleted"),
+    (ImageAccessDenied("It wants a password."), "ImageAccessDenied"),
+    (InvalidImage("It is damaged."), "InvalidImage"),
     (ServiceException("No space left."), "InternalError"),
     (OSError("No space left on device"), "InternalError"),
 ]

@@ -17,6 +17,8 @@ from lambent.gateway.handlers.lookup import arn_of, missing
 from lambent.gateway.services import Services
 from lambent.kernel.arn import LATEST
 from lambent.kernel.errors import (
+    ImageAccessDenied,
+    ImageDeleted,
     InvalidImage,
     InvalidRuntimeException,
     InvalidZipFileException,
@@ -38,6 +40,8 @@ CREATING_CODE = "Creating"
 _REASON_CODES: tuple[tuple[type[LambdaError], str], ...] = (
     (InvalidZipFileException, "InvalidZipFileException"),
     (InvalidRuntimeException, "InvalidRuntime"),
+    (ImageDeleted, "ImageDeleted"),
+    (ImageAccessDenied, "ImageAccessDenied"),
     (InvalidImage, "InvalidImage"),
     (SnapStartTimeoutException, "FunctionError.InitTimeout"),
     (SnapStartException, "FunctionError.RuntimeInitError"),

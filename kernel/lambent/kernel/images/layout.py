@@ -3,12 +3,27 @@
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from lambent.kernel.images.reference import DIGEST
-from lambent.kernel.images.source import MAX_MANIFEST, ImageError, Takes, check, copy_checked, member
+from lambent.kernel.images.source import (
+    MAX_MANIFEST,
+    ImageDenied,
+    ImageError,
+    ImageMissing,
+    Takes,
+    check,
+    copy_checked,
+    member,
+)
 
+_KINDS: Mapping[type[Exception], type[ImageError]] = {
+    FileNotFoundError: ImageMissing,
+    NotADirectoryError: ImageMissing,
+    PermissionError: ImageDenied,
+}
 _NAMED = "org.opencontainers.image.ref.name"
 
 
@@ -32,7 +47,7 @@ class Layout:
         found = [entry for entry, tag in zip(entries, tags, strict=True) if not wanted or tag == wanted]
         if len(found) != 1:
             named = ", ".join(sorted(tag for tag in tags if isinstance(tag, str))) or "none has a name"
-            raise ImageError(
+            raise (ImageError if found else ImageMissing)(
                 f"{self._folder} has {len(found)} images for {wanted or 'no tag'}; there are: {named}"
             )
         digest = member(found[0], "digest")
@@ -56,7 +71,7 @@ class Layout:
         try:
             file = open(self._folder / name, "rb", opener=_without_waiting)
         except OSError as failure:
-            raise self._unread(name, str(failure.strerror)) from failure
+            raise self._unread(name, str(failure.strerror), type(failure)) from failure
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise self._unread(name, "it is no file")
@@ -68,8 +83,10 @@ class Layout:
         except OSError as failure:
             raise self._unread(name, str(failure.strerror)) from failure
 
-    def _unread(self, name: str, why: str) -> ImageError:
-        return ImageError(f"{self._folder} is no OCI image layout: {name} cannot be read ({why})")
+    def _unread(self, name: str, why: str, kind: type[Exception] = Exception) -> ImageError:
+        return _KINDS.get(kind, ImageError)(
+            f"{self._folder} is no OCI image layout: {name} cannot be read ({why})"
+        )
 
 
 def _without_waiting(path: str, flags: int) -> int:

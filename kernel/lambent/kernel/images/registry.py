@@ -21,7 +21,9 @@ from lambent.kernel.images.source import (
     INDEXES,
     MANIFESTS,
     MAX_MANIFEST,
+    ImageDenied,
     ImageError,
+    ImageMissing,
     Takes,
     check,
     copy_checked,
@@ -94,12 +96,12 @@ class Registry:
 
     def _refused(self, what: str, code: int) -> ImageError:
         if code in (401, 403):
-            return ImageError(
+            return ImageDenied(
                 f"{self._host} lets nobody have {what} without a password: log in to it (docker login, skopeo "
                 "login), or name the file that has it in REGISTRY_AUTH_FILE"
             )
         if code == 404:
-            return ImageError(f"{self._host} has no {what}")
+            return ImageMissing(f"{self._host} has no {what}")
         return ImageError(f"{self._host} answers {code} for {what}")
 
     def _authorize(self, challenge: str) -> str:
@@ -108,7 +110,7 @@ class Registry:
         password = credentials.basic(self._host)
         if kind.lower() == "basic":
             if password is None:
-                raise ImageError(f"{self._host} wants a password: log in to it (docker login, skopeo login)")
+                raise ImageDenied(f"{self._host} wants a password: log in to it (docker login, skopeo login)")
             return f"Basic {password}"
         asked = dict(_CHALLENGE.findall(rest))
         realm = asked.pop("realm", "")

@@ -20,6 +20,14 @@ class ImageError(Exception):
     """An image cannot be had; the text says why and what to do."""
 
 
+class ImageMissing(ImageError):
+    """It, or a part of it, is not where it is said to be."""
+
+
+class ImageDenied(ImageError):
+    """It may not be had, or not without a password."""
+
+
 class NoSpace(ImageError):
     """The disk has no room for it."""
 
