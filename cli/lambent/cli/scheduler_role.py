@@ -100,33 +100,11 @@ class _Parts:
             max_events=settings.queue_max_events,
             replicas=settings.redis_replicas,
         )
-        self._service = LeaseService(
-            LeaseServiceConfig(
-                me,
-                settings.shards,
-                settings.concurrent_executions,
-                lambda shard: float("-inf") if self._keeper is None else self._keeper.held_until(shard),
-            ),
-            store=self._store,
-            members=self.membership.members,
-            blocks=self._blocks,
-            clock=role.clock,
-            tasks=role.tasks,
-            freed=lambda uid: self._events.lanes.freed(uid),
-        )
+        self._service = self._make_service(me)
         self._store.on_change(self._heard_change)
         self._keeper: ShardKeeper | None = None
         self._owners = Owners(self._locks, client, role.clock, shards=settings.shards, here=(me, self._service))
-        self._holder = LeaseHolder(
-            me,
-            self._owners,
-            shards=settings.shards,
-            clock=role.clock,
-            tasks=role.tasks,
-            stale=self._functions.changed,
-            throttled=metrics.throttled,
-            freed=lambda uid: self._events.lanes.freed(uid),
-        )
+        self._holder = self._make_holder(me)
         self._hosts = Hosts(
             find=self.membership.executor,
             known=self.membership.executors,
@@ -154,6 +132,36 @@ class _Parts:
             resolve=self._functions.get,
             slots=lambda: sum(count.out for owner in self._service.owned.values() for _, count in owner.counts),
             clock=role.clock,
+        )
+
+    def _make_service(self, me: str) -> LeaseService:
+        role, settings = self._role, self._role.settings
+        return LeaseService(
+            LeaseServiceConfig(
+                me,
+                settings.shards,
+                settings.concurrent_executions,
+                lambda shard: float("-inf") if self._keeper is None else self._keeper.held_until(shard),
+            ),
+            store=self._store,
+            members=self.membership.members,
+            blocks=self._blocks,
+            clock=role.clock,
+            tasks=role.tasks,
+            freed=lambda uid: self._events.lanes.freed(uid),
+        )
+
+    def _make_holder(self, me: str) -> LeaseHolder:
+        role, settings = self._role, self._role.settings
+        return LeaseHolder(
+            me,
+            self._owners,
+            shards=settings.shards,
+            clock=role.clock,
+            tasks=role.tasks,
+            stale=self._functions.changed,
+            throttled=metrics.throttled,
+            freed=lambda uid: self._events.lanes.freed(uid),
         )
 
     async def start(self) -> None:

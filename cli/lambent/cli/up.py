@@ -22,6 +22,7 @@ from lambent.cli.process import Process
 from lambent.cli.process import run as run_process
 from lambent.cli.servers import DataFolder, OwnRedis, OwnS3
 from lambent.cli.wiring import Parts, Place, make_parts
+from lambent.cli.wiring_api import ApiParts, make_api_parts
 from lambent.cli.wiring_events import redis_memory_mb
 from lambent.cli.wiring_place import credentials, reachable_through
 from lambent.executor.drivers.sandbox.reachable import taken_inside
@@ -161,14 +162,16 @@ class Up(Process):
         url = self._url(listener)
         with socket_folder(folder.path / "run", folder.instance) as sockets:
             relay = sockets / "functions.sock"
-            parts = make_parts(self.settings, self._place(folder, url, redis_url, s3_url, relay), self.tasks)
+            place = self._place(folder, url, redis_url, s3_url, relay)
+            parts = make_parts(self.settings, place, self.tasks)
+            api = make_api_parts(self.settings, place, parts, self.tasks)
             drain = self.settings.drain_seconds
             listeners: dict[str, Serving] = {
-                "API": Listener(parts.app, listener, drain=drain),
-                "functions' relay": Listener(parts.restricted_app, bind_unix(relay), drain=drain),
+                "API": Listener(api.app, listener, drain=drain),
+                "functions' relay": Listener(api.restricted_app, bind_unix(relay), drain=drain),
             }
             if self._grpc is not None:
-                self._grpc.add(parts, url, self.tasks)
+                self._grpc.add(api, url, self.tasks)
                 listeners["gRPC"] = self._grpc
             try:
                 say("Ending what a killed server left, and looking at the runtimes...")
@@ -186,9 +189,9 @@ class Up(Process):
                 self.forever("event loop lag", parts.vitals.run_second())
                 self.forever("Redis ping", parts.vitals.run_redis())
                 self.forever("metric series", parts.vitals.run_series())
-                self.forever("collector", collector.run(parts.services))
-                await concurrency.restore(parts.services)
-                resumed = await lifecycle.resume(parts.services)
+                self.forever("collector", collector.run(api.services))
+                await concurrency.restore(api.services)
+                resumed = await lifecycle.resume(api.services)
                 if resumed:
                     _log.info("Went on with functions that the last stop cut off.", count=resumed)
                 _settle_garbage()
@@ -198,11 +201,11 @@ class Up(Process):
                     say(warning, style="yellow", to=err)
                 await self.served()
             finally:
-                await self._close(parts, list(listeners.values()))
+                await self._close(parts, api, list(listeners.values()))
 
     async def _open(self, parts: Parts) -> None:
         await parts.store.open()
-        await check_shared(parts.services.blobs, parts.store, alone=True)
+        await check_shared(parts.blobs, parts.store, alone=True)
         await parts.logs.open()
         await parts.queue.start()
         await parts.queue.lanes()  # connects, and so learns what an accepted event is worth there
@@ -242,9 +245,9 @@ class Up(Process):
 
     # ---- stopping -------------------------------------------------------------------------------------
 
-    async def _close(self, parts: Parts, listeners: Sequence[Serving]) -> None:
-        parts.s3_events.close()
-        parts.app.close()
+    async def _close(self, parts: Parts, api: ApiParts, listeners: Sequence[Serving]) -> None:
+        api.s3_events.close()
+        api.app.close()
         for each in listeners:
             each.stop_accepting(self.settings.drain_seconds + _ANSWER_SECONDS)
         until = self.clock.monotonic() + self.settings.drain_seconds
@@ -260,7 +263,7 @@ class Up(Process):
             await parts.marks.flush()  # else the last seconds' objects would come twice
         except LambdaError as failure:
             _log.warning("S3 trigger marks are not written; some events may come twice.", failure=failure)
-        await close_blobs(parts.services.blobs)
+        await close_blobs(parts.blobs)
         await parts.ledger.close()
         await parts.logs.close()
         await parts.store.close()

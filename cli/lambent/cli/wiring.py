@@ -1,18 +1,16 @@
 """The one place where ports meet adapters; no decision but which adapter stands behind which port."""
 
-import asyncio
-import functools
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lambent.cli.client import Failed
-from lambent.cli.wiring_events import EventParts, make_event_parts, target_problem
+from lambent.cli.wiring_events import EventParts, make_event_parts
 from lambent.executor.drivers.base import Driver, DriverConfig, Reachable
 from lambent.executor.drivers.sandbox.driver import SandboxDriver
 from lambent.executor.drivers.sandbox.network import SandboxNetwork
@@ -20,27 +18,17 @@ from lambent.executor.host import Host
 from lambent.executor.image_cache import ImageCache
 from lambent.executor.launching import HostConfig
 from lambent.executor.meter import Meter
-from lambent.executor.runtimes.code_check import CodeInspector
 from lambent.executor.runtimes.registry import Runtimes
 from lambent.executor.shipping import Shipping
 from lambent.executor.spool import Spool
 from lambent.executor.trees import Trees
 from lambent.executor.variables import Credentials
-from lambent.gateway.app import App
-from lambent.gateway.cloudwatch.api import LogsApi
-from lambent.gateway.cloudwatch.handlers import Logs as CloudWatchLogs
-from lambent.gateway.code_source import S3Access, make_fetch_s3, make_has_bucket
-from lambent.gateway.code_urls import CodeUrls
+from lambent.gateway.code_source import S3Access
 from lambent.gateway.function_cache import FunctionCache
-from lambent.gateway.internal import Routes
-from lambent.gateway.prices import read_prices
-from lambent.gateway.protocol.api import LambdaProtocol
-from lambent.gateway.s3_events import S3Events
-from lambent.gateway.services import Services
-from lambent.gateway.usage_report import UsageReport
 from lambent.kernel import metrics
 from lambent.kernel.blobs.choice import make_blobs
 from lambent.kernel.clock import SystemClock
+from lambent.kernel.ports import BlobStore
 from lambent.kernel.s3_trigger import Marks
 from lambent.kernel.settings import Settings
 from lambent.kernel.store.logs import RedisLogs
@@ -49,7 +37,6 @@ from lambent.kernel.store.usage import RedisUsageLedger
 from lambent.kernel.tasks import Tasks
 from lambent.kernel.tracing import Tracer
 from lambent.kernel.vitals import Vitals
-from lambent.scheduler.destinations.sqs import DeadLetterReader
 from lambent.scheduler.dispatcher import LocalDispatcher
 from lambent.scheduler.queue_choice import BrokerQueue, make_queue
 from lambent.scheduler.sources.s3 import S3Sweep, s3_listing
@@ -74,9 +61,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that `up` starts and stops, in that order and its reverse."""
+    """Everything that `up` starts and stops, in that order and its reverse; what answers requests stands on it
+    (`wiring_api`)."""
 
     store: RedisStore
+    functions: FunctionCache
+    blobs: BlobStore
     logs: RedisLogs
     queue: BrokerQueue
     trees: Trees
@@ -89,14 +79,6 @@ class Parts:
     events: EventParts
     marks: Marks
     sweep: S3Sweep | None
-    s3_events: S3Events
-    routes: Routes
-    services: Services
-    functions: FunctionCache
-    usage: UsageReport
-    protocol: LambdaProtocol
-    app: App
-    restricted_app: App
 
 
 def make_driver(
@@ -141,32 +123,18 @@ def memory_mb(settings: Settings) -> int:
 def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     """Wires a server that is all in one process."""
     clock = SystemClock()
-    prices = read_prices(settings.prices)
     store = RedisStore(place.redis_url, shards=settings.shards)
+    functions = FunctionCache(store)
+    store.on_change(functions.changed)
     logs = RedisLogs(place.redis_url, shards=settings.shards)
     blobs = make_blobs(settings)
-    queue = make_queue(
-        settings.broker_url,
-        place.redis_url,
-        instance=place.instance,
-        store=store,
-        blobs=blobs,
-        shards=settings.shards,
-        max_events=settings.queue_max_events,
-        replicas=settings.redis_replicas,
-    )
+    queue = _make_queue(settings, place, store, blobs)
     trees = Trees(settings.data_dir / "trees", blobs)
     runtimes = Runtimes(settings.data_dir, settings.runtime_match)
     ledger = RedisUsageLedger(place.redis_url)
     spool = make_spool(settings)
-    shipping = Shipping(settings.data_dir / "usage", spool, ledger, clock)
     host = make_host(settings, place, trees=trees, runtimes=runtimes, logs=logs, meter=Meter(spool, clock))
-    dispatcher = LocalDispatcher(place.instance, settings.concurrent_executions, clock)
-    metrics.build_info.labels(place.facts["version"]).set(1)
-    metrics.account_limit.set(settings.concurrent_executions)
-    functions = FunctionCache(store)
-    store.on_change(functions.changed)
-    dispatcher.keep_by(host, functions.version)
+    dispatcher = _make_dispatcher(settings, place, host, functions)
     events = make_event_parts(
         settings,
         queue=queue,
@@ -181,77 +149,55 @@ def make_parts(settings: Settings, place: Place, tasks: Tasks) -> Parts:
     )
     dispatcher.freed.append(events.lanes.freed)
     marks = Marks(store, clock)
-    sweep = _make_sweep(settings, place, store=store, queue=queue, marks=marks)
-    services = Services(
-        settings=settings,
-        store=store,
-        blobs=blobs,
-        code=CodeInspector(runtimes),
-        queue=queue,
-        host=host,
-        dispatcher=dispatcher,
-        logs=logs,
-        clock=clock,
-        tasks=tasks,
-        code_urls=CodeUrls(place.code_key, clock),
-        fetch_s3=make_fetch_s3(_s3_access(settings, place)),
-        has_bucket=make_has_bucket(_s3_access(settings, place)),
-        target_problem=functools.partial(target_problem, settings, events.access),
-        failing_targets=events.outcomes.failing,
-        take_dead_letters=DeadLetterReader(events.clients, queue, clock).take,
-        no_triggers=place.no_triggers,
-    )
-    on_lost: Callable[[], None] | None = sweep.wake if sweep is not None else None
-    s3_events = S3Events(
-        store=store,
-        queue=queue,
-        marks=marks,
-        clock=clock,
-        region=settings.region,
-        token=place.webhook_token,
-        on_lost=on_lost,
-    )
-    usage = UsageReport(ledger, prices, clock)
-    routes = Routes(
-        services,
-        s3_events=s3_events,
-        facts=place.facts,
-        runtimes=_listing(runtimes),
-        durability=lambda: {"durable": queue.durable(), "how": queue.durability()},
-        usage=usage,
-    )
-    protocol = LambdaProtocol()
-    logs_api = LogsApi(CloudWatchLogs(logs, clock, settings.region, settings.account_id))
-    app = App(services, functions, protocol, routes, logs_api)
-    restricted = App(services, functions, protocol, routes, logs_api, restricted=True)
     return Parts(
         store=store,
+        functions=functions,
+        blobs=blobs,
         logs=logs,
         queue=queue,
         trees=trees,
         runtimes=runtimes,
         ledger=ledger,
-        shipping=shipping,
-        vitals=Vitals(
-            store=store,
-            ledger=ledger,
-            resolve=functions.get,
-            slots=lambda: dispatcher.used,
-            clock=clock,
-        ),
+        shipping=Shipping(settings.data_dir / "usage", spool, ledger, clock),
+        vitals=_make_vitals(store, ledger, functions, dispatcher),
         host=host,
         dispatcher=dispatcher,
         events=events,
         marks=marks,
-        sweep=sweep,
-        s3_events=s3_events,
-        routes=routes,
-        services=services,
-        functions=functions,
-        usage=usage,
-        protocol=protocol,
-        app=app,
-        restricted_app=restricted,
+        sweep=_make_sweep(settings, place, store=store, queue=queue, marks=marks),
+    )
+
+
+def _make_queue(settings: Settings, place: Place, store: RedisStore, blobs: BlobStore) -> BrokerQueue:
+    return make_queue(
+        settings.broker_url,
+        place.redis_url,
+        instance=place.instance,
+        store=store,
+        blobs=blobs,
+        shards=settings.shards,
+        max_events=settings.queue_max_events,
+        replicas=settings.redis_replicas,
+    )
+
+
+def _make_dispatcher(settings: Settings, place: Place, host: Host, functions: FunctionCache) -> LocalDispatcher:
+    made = LocalDispatcher(place.instance, settings.concurrent_executions, SystemClock())
+    metrics.build_info.labels(place.facts["version"]).set(1)
+    metrics.account_limit.set(settings.concurrent_executions)
+    made.keep_by(host, functions.version)
+    return made
+
+
+def _make_vitals(
+    store: RedisStore, ledger: RedisUsageLedger, functions: FunctionCache, dispatcher: LocalDispatcher
+) -> Vitals:
+    return Vitals(
+        store=store,
+        ledger=ledger,
+        resolve=functions.get,
+        slots=lambda: dispatcher.used,
+        clock=SystemClock(),
     )
 
 
@@ -297,14 +243,6 @@ def s3_access(settings: Settings, keys: Credentials, endpoints: Mapping[str, str
     return S3Access(settings.region, url, keys.access_key_id, keys.secret_access_key)
 
 
-def _s3_access(settings: Settings, place: Place) -> S3Access:
-    """Our own S3 server takes any key; another one's are those of the server's environment."""
-    if place.s3_url is None or place.no_triggers is not None:
-        return S3Access(settings.region, place.s3_url)
-    keys = place.credentials
-    return S3Access(settings.region, place.s3_url, keys.access_key_id, keys.secret_access_key)
-
-
 def _make_sweep(
     settings: Settings, place: Place, *, store: RedisStore, queue: BrokerQueue, marks: Marks
 ) -> S3Sweep | None:
@@ -319,10 +257,3 @@ def _make_sweep(
     return S3Sweep(
         store=store, queue=queue, marks=marks, listing=listing, clock=SystemClock(), region=settings.region
     )
-
-
-def _listing(runtimes: Runtimes) -> Callable[[], Awaitable[Sequence[Any]]]:
-    async def listing() -> Sequence[Any]:
-        return await asyncio.to_thread(runtimes.listing)  # it may look at the machine again
-
-    return listing
