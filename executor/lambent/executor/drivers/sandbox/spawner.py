@@ -32,6 +32,7 @@ class Spawner(Forker):
         self._images: dict[str, tuple[str, object]] = {}  # of templates: the folder, and which one it was
         self._made = 0
         self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # The dynamic linker looks once whether a folder of LD_LIBRARY_PATH is there, and remembers that.
         self._nothing = f"{folder}/nothing"
         os.makedirs(f"{self._nothing}/lib", 0o755)
@@ -121,6 +122,8 @@ class Spawner(Forker):
                     sys_.move_tree(tree, place)
             finally:
                 sys_.setns(self._mounts, sys_.NEWNS)
+                os.fchdir(self._root)  # which is not the namespace's where the server runs in a chroot
+                os.chroot(".")
             wire.send(channel, {"step": "mounted"})
         except OSError as error:
             report(channel, f"file system: {error}")
