@@ -201,17 +201,57 @@ def test_no_system_call_gives_it_power(world: World) -> None:
     assert {name: there[name] for name in shown if there[name][0] != "refused"} == {}
 
 
-def test_an_image_that_starts_nothing_fails_the_function(world: World) -> None:
-    as_aws_makes_them({}, Entrypoint=["nowhere"]).write(world.layouts / "nothing", "tag")
+@pytest.mark.parametrize(
+    ("config", "kind", "why"),
+    [
+        (
+            {"EntryPoint": ["nowhere"]},
+            "Runtime.InvalidEntrypoint",
+            "Couldn't find valid bootstrap(s): [nowhere]",
+        ),
+        (
+            {"EntryPoint": ["/etc/os-release", "x"], "Command": ["y", "z"]},
+            "Runtime.InvalidEntrypoint",
+            "fork/exec /etc/os-release: exec format error",
+        ),
+        (
+            {"WorkingDirectory": "/nowhere"},
+            "Runtime.InvalidWorkingDir",
+            "the working directory doesn't exist: /nowhere",
+        ),
+    ],
+)
+def test_what_is_started_wrongly_is_told_to_who_invokes_it(
+    world: World, config: dict[str, Any], kind: str, why: str
+) -> None:
+    image("x").push(world.address, "team/wrong", "v1")
+    name = world.create(f"{world.address}/team/wrong:v1", ImageConfig=config)
+    for _ in range(2):
+        answer = world.functions.invoke(name)
+        assert answer.error == "Unhandled"
+        told = f"RequestId: {answer.request_id} Error: {why}"
+        assert answer.result == {"errorType": kind, "errorMessage": told}
+        assert f"IMAGE\tLaunch error: {why}\tEntrypoint: [" in answer.log
+        report = next(line for line in answer.log.splitlines() if line.startswith("INIT_REPORT"))
+        assert report.endswith(f"Phase: invoke\tStatus: error\tError Type: {kind}"), report
+        assert f"{told}\n{kind}\n" in answer.log
+    world.functions.aws.update_function_configuration(FunctionName=name, ImageConfig={})
+    world.functions.active(name)
+    assert world.functions.invoke(name).result["said"] == "x"
+
+
+def test_an_image_of_which_a_part_is_gone_fails_the_function(world: World) -> None:
+    layout = image("gone").write(world.layouts / "gone", "tag")
+    max((layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size).unlink()
     name = f"image-{uuid.uuid4().hex[:12]}"
     aws = world.functions.aws
-    uri = f"oci-layout:{world.layouts}/nothing:tag"
+    uri = f"oci-layout:{layout}:tag"
     aws.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
     with pytest.raises(Exception, match="Failed"):
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     told = aws.get_function_configuration(FunctionName=name)
-    assert (told["State"], told["StateReasonCode"]) == ("Failed", "InvalidImage")
-    assert "nowhere is nowhere in it" in told["StateReason"]
+    assert (told["State"], told["StateReasonCode"]) == ("Failed", "ImageDeleted")
+    assert "cannot be read (No such file or directory)" in told["StateReason"]
 
 
 def test_an_image_is_deployed_by_the_command(world: World, tmp_path: Path) -> None:

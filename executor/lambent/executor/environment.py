@@ -29,7 +29,7 @@ from lambent.executor.runtime_api import (
     next_head,
     refusal,
 )
-from lambent.executor.runtimes.entrypoint import InvalidEntrypoint
+from lambent.executor.runtimes.entrypoint import NotStartable
 from lambent.kernel.errors import LambdaError
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion, Outcome, Report, Response
@@ -46,7 +46,7 @@ _MAX_CONNECTIONS = 64
 
 class Environment(Ending):
     """One environment. `launch` starts a runtime process for it; called again for a suppressed init. It raises
-    LambdaError, and InvalidEntrypoint, which is the function's."""
+    LambdaError, and NotStartable, which is the function's."""
 
     def __init__(
         self,
@@ -197,9 +197,9 @@ class Environment(Ending):
     async def _launched(self) -> Sandbox:
         try:
             return await self._launch()
-        except InvalidEntrypoint as failure:
+        except NotStartable as failure:
             self._init_begun = self._clock.monotonic()
-            raise InitFailed("error", limits.invalid_entrypoint(self._asked, str(failure))) from None
+            raise InitFailed("error", limits.not_startable(self._asked, failure.kind, str(failure))) from None
 
     @property
     def _asked(self) -> str:

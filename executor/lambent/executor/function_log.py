@@ -123,6 +123,13 @@ class FunctionLog:
             level = _DEBUG if quiet else _INFO if good else _WARN
             self._event("platform.initReport", {**record, "metrics": {"durationMs": round(ms, 3)}}, level)
 
+    def not_launched(self, line: str) -> None:
+        """Of an image that says wrongly how it is started. AWS writes it before the end of the init."""
+        if self._json:
+            self._remark("ERROR", line, None)
+        else:
+            self._write(line)
+
     def restore_started(self) -> None:
         """Instead of an init."""
         facts = self._facts

@@ -178,12 +178,25 @@ def extensions_of(root: Path) -> Sequence[str]:
 
 def whole_path(root: Path, command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """The command with the whole path of its program. Raises ImageError."""
-    if command[0].startswith("/"):
-        return list(command)
-    for folder in environment.get("PATH", _PATH).split(":"):
-        if folder.startswith("/") and unpack.inside(root, f"{folder}/{command[0]}").is_file():
-            return [os.path.join(folder, command[0]), *command[1:]]
-    raise ImageError(f"its entrypoint {command[0]} is nowhere in it")
+    found = found_in(root, command[0], environment, "/")
+    if found is None:
+        raise ImageError(f"its entrypoint {command[0]} is nowhere in it")
+    return [found, *command[1:]]
+
+
+def found_in(root: Path, program: str, environment: Mapping[str, str], cwd: str) -> str | None:
+    """The whole path of a program in an image, found as a shell in `cwd` would; None if it is not there."""
+    folders = [cwd] if "/" in program else environment.get("PATH", _PATH).split(":")
+    found = []
+    for path in (os.path.join(folder, program) for folder in folders if folder.startswith("/")):
+        try:
+            file = unpack.inside(root, path)
+            if program and os.path.lexists(file) and not (file.is_dir() and len(folders) > 1):
+                found.append((not os.access(file, os.X_OK), path))
+        except (ImageError, OSError, ValueError):  # a link to itself; too long a name, or one with a zero byte
+            continue
+    # One that can be executed, if there is one; else the first.
+    return min(found, key=lambda each: each[0])[1] if found else None
 
 
 def _size(path: Path) -> int:

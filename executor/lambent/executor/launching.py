@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lambent.executor import extension_start, limits, log_lines, variables
+from lambent.executor import extension_start, image_start, limits, log_lines, variables
 from lambent.executor.drivers.base import EnvironmentSpec, Sandbox, Share, Snapshot
 from lambent.executor.environment import Environment
 from lambent.executor.environment_states import Owner
 from lambent.executor.function_log import Facts, FunctionLog
-from lambent.executor.image_cache import ImageCache, Unpacked, extensions_of, whole_path
+from lambent.executor.image_cache import ImageCache, Unpacked, extensions_of
 from lambent.executor.meter import Meter
 from lambent.executor.restore import INIT_SECONDS, Restore
 from lambent.executor.runtimes import entrypoint
+from lambent.executor.runtimes.family import TASK_ROOT
 from lambent.executor.runtimes.registry import RuntimeCommand, Runtimes
 from lambent.executor.trees import Tree, Trees
 from lambent.kernel.arn import runtime_version_arn
-from lambent.kernel.errors import InvalidImage, InvalidRuntimeException, LambdaError, ServiceException
-from lambent.kernel.images.source import ImageError
+from lambent.kernel.errors import InvalidRuntimeException, LambdaError, ServiceException
 from lambent.kernel.log import Log
 from lambent.kernel.models import FunctionVersion
 from lambent.kernel.ports import Clock, LogStore
@@ -123,12 +123,9 @@ class Launcher:
         task, opt = code = await self._fetch(target)
         try:
             return self._spec("expected", target, self.command(target), code)[0]
-        except InvalidImage:
-            raise
-        except (LambdaError, entrypoint.InvalidEntrypoint) as failure:
-            _log.debug(
-                "A function's environments cannot be made ready.", function=target.name, why=str(failure)
-            )
+        except (LambdaError, entrypoint.NotStartable) as failure:
+            why = str(failure)
+            _log.debug("A function's environments cannot be made ready.", function=target.name, why=why)
             return None
         finally:
             task.release()
@@ -174,10 +171,14 @@ class Launcher:
         provisioned: bool = False,
     ) -> tuple[EnvironmentSpec, Sequence[str]]:
         """What to start for this code and these layers; the names of the external extensions in it. Raises
-        LambdaError, InvalidEntrypoint."""
+        LambdaError, NotStartable."""
         task, opt = code
+        cwd = TASK_ROOT
         if isinstance(task, Unpacked):
-            command = _of_image(target, command, task)
+            assert target.image is not None
+            words, cwd = image_start.started(target.image, task)
+            env = dict(task.image.environment)
+            command = replace(command, argv=words, env=env, root=task.path)
         opt_dir = opt.path if opt is not None else None
         wrapper = (target.environment or {}).get("AWS_LAMBDA_EXEC_WRAPPER")
         if not isinstance(task, Unpacked):
@@ -212,7 +213,7 @@ class Launcher:
             fork_env=command.fork_env,
             ahead_env=command.ahead_env,
             root=command.root,
-            cwd=_working_directory(target, task),
+            cwd=cwd,
             shares=self._shares(target),
         )
         return made, external
@@ -233,7 +234,9 @@ class Launcher:
                     template=asked.restore is not None and asked.restore.template,
                 )
             )
-        except BaseException:
+        except BaseException as failure:
+            if isinstance(failure, entrypoint.NotStartable) and failure.line:
+                environment.log.not_launched(failure.line)
             task.release()
             if opt is not None:
                 opt.release()
@@ -246,24 +249,3 @@ class Launcher:
 
         sandbox.exited.add_done_callback(released)
         return sandbox
-
-
-def _of_image(target: FunctionVersion, command: RuntimeCommand, unpacked: Unpacked) -> RuntimeCommand:
-    """What starts it: the image's entrypoint and command, as far as the function has none of its own. Raises
-    InvalidImage."""
-    use, image = target.image, unpacked.image
-    assert use is not None
-    argv = [*(use.entry_point or image.entrypoint), *(use.command or image.command)]
-    try:
-        if not argv:
-            raise ImageError("it has no entrypoint, and the function's ImageConfig names none")
-        argv = whole_path(unpacked.path, argv, image.environment)
-    except ImageError as failure:
-        raise InvalidImage(f"The image {use.uri} cannot be started: {failure}.") from None
-    return replace(command, argv=argv, env=dict(image.environment), root=unpacked.path)
-
-
-def _working_directory(target: FunctionVersion, code: Tree | Unpacked) -> str:
-    if not isinstance(code, Unpacked) or target.image is None:
-        return "/var/task"
-    return target.image.working_directory or code.image.working_directory

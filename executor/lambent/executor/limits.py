@@ -67,9 +67,9 @@ def exited(request_id: str, end: Exit) -> tuple[Outcome, Response]:
     return Outcome.CRASH, failure("Runtime.ExitError", text)
 
 
-def invalid_entrypoint(request_id: str, why: str) -> Response:
-    """The answer when there is nothing that can be started."""
-    return failure("Runtime.InvalidEntrypoint", f"RequestId: {request_id} Error: {why}")
+def not_startable(request_id: str, kind: str, why: str) -> Response:
+    """The answer when there is nothing that can be started. `kind`: AWS's errorType."""
+    return failure(kind, f"RequestId: {request_id} Error: {why}")
 
 
 def response_too_large() -> Response:

@@ -7,7 +7,7 @@ Judged before an environment is made, because inside one it is only a failed sys
 import os
 import platform
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +26,20 @@ _WRAP = (
 _SHARED = ("/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/")  # of the host, in every environment
 
 
-class InvalidEntrypoint(Exception):
-    """The function brings nothing that runs; the text says why. AWS: Runtime.InvalidEntrypoint."""
+class NotStartable(Exception):
+    """What the function says of how it is started cannot be. `kind`: AWS's errorType; `line`: for its log."""
+
+    def __init__(self, kind: str, why: str, line: str = "") -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.line = line
+
+
+class InvalidEntrypoint(NotStartable):
+    """The function brings nothing that runs; the text says why."""
+
+    def __init__(self, why: str, line: str = "") -> None:
+        super().__init__("Runtime.InvalidEntrypoint", why, line)
 
 
 def resolve(
@@ -43,7 +55,8 @@ def resolve(
         path = _outside(inside, folders)
         if path is None or not os.path.lexists(path):
             continue
-        refused = _refusal(path, folders)
+        # A link's target means something inside only: the kernel decides.
+        refused = None if path.is_symlink() else refusal(path, lambda loader: _outside(loader, folders))
         if refused is not None:
             raise InvalidEntrypoint(f"fork/exec {inside}: {refused}")
         return replace(command, argv=(inside,), entrypoints=())
@@ -58,10 +71,9 @@ def _outside(inside: str, folders: Mapping[str, Path]) -> Path | None:
     return Path(inside) if inside.startswith(_SHARED) else None
 
 
-def _refusal(path: Path, folders: Mapping[str, Path]) -> str | None:
-    """Why the kernel would not execute it, in its words."""
-    if path.is_symlink():  # its target means something inside only: the kernel decides
-        return None
+def refusal(path: Path, find: Callable[[str], Path | None]) -> str | None:
+    """Why the kernel would not execute a file, in its words. `find`: where a path of the environment lies on
+    the host, or None if nowhere."""
     # As root functions run as another user, for whom the permissions of "others" count.
     needed = 0o001 if os.geteuid() == 0 else 0o100
     if not path.is_file() or not path.stat().st_mode & needed:
@@ -75,7 +87,7 @@ def _refusal(path: Path, folders: Mapping[str, Path]) -> str | None:
     else:
         return "exec format error"
     if loader:
-        target = _outside(loader[0].decode("utf-8", "replace"), folders)
+        target = find(loader[0].decode("utf-8", "replace"))
         if target is None or not os.path.lexists(target):
             return "no such file or directory"
     return None
