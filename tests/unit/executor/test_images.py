@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from images import Made, layer
 
 from lambent.kernel import disk
-from lambent.kernel.images import pull, reference, room, unpack
-from lambent.kernel.images.source import ImageError, NoSpace
+from lambent.kernel.images import pull, reference, room, tars, unpack
+from lambent.kernel.images.source import ImageError, ImageMissing, NoSpace
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -264,6 +265,58 @@ def test_a_layout_is_pulled(tmp_path: Path) -> None:
     assert image == pull.Image(made.manifest["digest"], ["/start"], ["a", "b"], {"X": "1=2", "Y": ""}, "/w")
     assert (tmp_path / "root/x").read_bytes() + (tmp_path / "root/y").read_bytes() == b"12"
     assert list((tmp_path / "work").glob("layer*")) == []
+
+
+def archived(layout: Path, *, mode: str = "w", top: str = "") -> Path:
+    path = layout.with_suffix(".tar")
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        archive.add(layout, top or ".")
+    return path
+
+
+@pytest.mark.parametrize("top", ["", "/"])
+def test_a_layout_in_an_archive_is_pulled(tmp_path: Path, top: str) -> None:
+    made = Made([layer({"x": b"1"}), layer({"y": b"2"})], **CONFIG)
+    archive = archived(made.write(tmp_path / "layout", "one"), top=top)
+    shutil.rmtree(tmp_path / "layout")
+    assert taken(tmp_path, archive, "one").digest == made.manifest["digest"]
+    assert (tmp_path / "root/x").read_bytes() + (tmp_path / "root/y").read_bytes() == b"12"
+    with pytest.raises(ImageMissing, match="has 0 images for two; there are: one"):
+        pull.resolve(reference.parse(f"oci-layout:{archive}:two"))
+
+
+def test_an_archive_that_is_no_layout_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Made([layer({"x": b"1"})]).write(tmp_path / "layout")
+    named = reference.parse(f"oci-layout:{archived(layout)}")
+    monkeypatch.setattr(tars, "_MAX_MEMBERS", 3)
+    with pytest.raises(ImageError, match="more than 3 entries"):
+        pull.resolve(named)
+    monkeypatch.undo()
+    archived(layout, mode="w:gz")
+    with pytest.raises(ImageError, match=r"layout\.tar: it is no tar archive that can be read, or it is compr"):
+        pull.resolve(named)
+    (tmp_path / "layout.tar").write_bytes(gzip.decompress(zeros(tarfile.GNUTYPE_LONGNAME, 4 << 20)))
+    with pytest.raises(ImageError, match="header is too large"):
+        pull.resolve(named)
+    endless = tarfile.TarInfo("x")
+    endless.size = 1 << 70
+    (tmp_path / "layout.tar").write_bytes(endless.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(ImageError, match="no tar archive that can be read"):
+        pull.resolve(named)
+    (layout / "index.json").unlink()
+    archived(layout)
+    with pytest.raises(ImageMissing, match=r"index\.json cannot be read \(it is not in the archive\)"):
+        pull.resolve(named)
+
+
+def test_an_archive_that_was_cut_is_refused(tmp_path: Path) -> None:
+    archive = archived(Made([layer({"x": os.urandom(1 << 20)})]).write(tmp_path / "layout"))
+    whole = archive.read_bytes()
+    for size in range(0, len(whole), len(whole) // 20):
+        archive.write_bytes(whole[:size])
+        (tmp_path / f"{size}").mkdir()
+        with pytest.raises(ImageError):
+            taken(tmp_path / f"{size}", archive)
 
 
 def test_what_was_changed_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What names an image: a registry's `host[:port]/name[:tag][@digest]`, or `oci-layout:/folder[:tag]`. Pure."""
+"""What names an image: a registry's `host[:port]/name[:tag][@digest]`, or `oci-layout:/folder-or-tar[:tag]`."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`registry`: host and port, "" for a layout, whose folder is `name`; `wanted`: a tag or a digest."""
+    """`registry`: host and port, "" for a layout, whose place is `name`; `wanted`: a tag or a digest."""
 
     registry: str
     name: str

@@ -16,38 +16,13 @@ from pathlib import Path, PurePosixPath
 
 from lambent.kernel.images.room import Room
 from lambent.kernel.images.source import ImageError
+from lambent.kernel.images.tars import MAX_HEADER, Bounded
 
 MAX_BYTES = 10 << 30  # AWS: of an image, unpacked
 MAX_FILES = 1_000_000
 _HIDES, _HIDES_ALL = ".wh.", ".wh..wh..opq"
 _MOST_LINKS = 40
 _GZIP = b"\x1f\x8b"
-_MAX_HEADER = 1 << 20  # of one entry: long names and the like
-
-
-class _Bounded(io.BufferedIOBase):
-    """A layer's archive, as `tarfile` reads it: the headers of an entry go into memory whole, of whatever size
-    they say they are, and a small layer can hold gigabytes of zeros."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self._left = _MAX_HEADER
-
-    def allow(self, size: int) -> None:
-        """So much may be read until the next call."""
-        self._left = size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= self._left:
-            raise ImageError("a layer has an entry whose header is too large")
-        self._left -= size
-        return self._file.read(size)
-
-    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._file.seek(position, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 class Unpacking:
@@ -65,7 +40,14 @@ class Unpacking:
                 compressed = file.read(len(_GZIP)) == _GZIP
                 file.seek(0)
                 self._layer(gzip.GzipFile(fileobj=file) if compressed else file)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as failure:
+        except (
+            tarfile.TarError,
+            EOFError,
+            zlib.error,
+            gzip.BadGzipFile,
+            OverflowError,
+            RecursionError,
+        ) as failure:
             raise ImageError(f"a layer is no archive that can be read: {failure}") from failure
         except (OSError, ValueError) as failure:  # ValueError: a name with a zero byte
             if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -73,16 +55,16 @@ class Unpacking:
             raise ImageError(f"a layer cannot be unpacked: {failure}") from failure
 
     def _layer(self, file: io.BufferedIOBase) -> None:
-        bounded = _Bounded(file)
+        bounded = Bounded(file)
         made: set[Path] = set()
         with tarfile.open(fileobj=bounded, mode="r:") as archive:
             while (entry := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it keeps all: they may be a million
                 archive.pax_headers = {}
                 self._count(entry)
-                bounded.allow(entry.size + _MAX_HEADER)
+                bounded.allow(entry.size + MAX_HEADER)
                 self._entry(archive, entry, made)
-                bounded.allow(_MAX_HEADER)
+                bounded.allow(MAX_HEADER)
 
     def _entry(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, made: set[Path]) -> None:
         parts = [part for part in PurePosixPath(entry.name).parts if part not in ("/", ".")]
