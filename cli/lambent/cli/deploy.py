@@ -100,7 +100,7 @@ def deploy_image(asked: AskedImage, endpoint: str | None, *, progress: Callable[
         reference = parse(asked.uri)
     except ValueError as failure:
         raise Failed(f"{failure}.") from None
-    name = asked.name or PurePosixPath(reference.name).name
+    name = asked.name or PurePosixPath(reference.name).name.removesuffix(".tar")
     aws = Lambda(endpoint)
     there = aws.configuration(name)
     stored = there or {}
