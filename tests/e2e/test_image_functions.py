@@ -1,6 +1,8 @@
 """Functions that are container images, from a real registry and from a layout, without Docker."""
 
+import shutil
 import socket
+import tarfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +129,15 @@ def test_its_configuration_replaces_the_images(world: World) -> None:
     world.functions.active(name)
     assert world.functions.invoke(name).result["cwd"] == "/var/task"
     assert "ImageConfigResponse" not in aws.get_function_configuration(FunctionName=name)
+
+
+def test_a_layout_in_an_archive_is_a_function(world: World) -> None:
+    layout = image("archived").write(world.layouts / "archived", "tag")
+    with tarfile.open(world.layouts / "archived.tar", "w") as archive:
+        archive.add(layout, ".")
+    shutil.rmtree(layout)
+    name = world.create(f"oci-layout:{world.layouts}/archived.tar:tag")
+    assert world.functions.invoke(name).result["said"] == "archived"
 
 
 def test_what_cannot_be_an_image_is_refused(world: World) -> None:
