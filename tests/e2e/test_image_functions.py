@@ -143,11 +143,14 @@ def test_a_layout_in_an_archive_is_a_function(world: World) -> None:
 def test_what_cannot_be_an_image_is_refused(world: World) -> None:
     good = f"{world.address}/team/refused:v1"
     image("x").push(world.address, "team/refused", "v1")
+    (world.layouts / "loop").symlink_to("loop")
     package = "intended function PackageType is"
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"Code": {"ImageUri": f"{world.address}/team/none:v1"}}, "is not valid. Provide a valid source image"),
         ({"Code": {"ImageUri": "other.example/x:v1"}}, "LAMBENT_IMAGE_REGISTRIES"),
         ({"Code": {"ImageUri": "oci-layout:/etc"}}, "LAMBENT_IMAGE_LAYOUTS"),
+        ({"Code": {"ImageUri": f"oci-layout:{world.layouts}/loop"}}, "LAMBENT_IMAGE_LAYOUTS"),
+        ({"Code": {"ImageUri": f"oci-layout:{world.layouts}/{'x' * 300}"}}, "cannot be read"),
         ({"Code": {"ImageUri": f"oci-layout:{world.layouts}/../../etc"}}, "LAMBENT_IMAGE_LAYOUTS"),
         ({"Code": {"ImageUri": "python"}}, "names no registry"),
         ({"Handler": "x.y"}, f"{package} Image"),

@@ -43,6 +43,8 @@ def test_a_reference_is_read(text: str, expected: tuple[str, str, str]) -> None:
         "python:3.13",
         "library/python",
         "oci-layout:folder",
+        "oci-layout:/a\0b",
+        "oci-layout:/a\n",
         "a.b/C",
         "a.b/c:",
         "a.b/c@sha256:1",
@@ -265,6 +267,12 @@ def test_a_layout_is_pulled(tmp_path: Path) -> None:
     assert image == pull.Image(made.manifest["digest"], ["/start"], ["a", "b"], {"X": "1=2", "Y": ""}, "/w")
     assert (tmp_path / "root/x").read_bytes() + (tmp_path / "root/y").read_bytes() == b"12"
     assert list((tmp_path / "work").glob("layer*")) == []
+
+
+def test_a_place_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    for name in ("x" * 300, "/".join(["x" * 200] * 30)):
+        with pytest.raises(ImageError, match="cannot be read"):
+            pull.resolve(reference.parse(f"oci-layout:{tmp_path}/{name}"))
 
 
 def archived(layout: Path, *, mode: str = "w", top: str = "") -> Path:

@@ -74,7 +74,11 @@ def _check_allowed(services: Services, uri: str, reference: Reference) -> None:
             )
         return
     allowed = settings.image_layouts
-    if allowed is None or not Path(reference.name).resolve().is_relative_to(allowed.resolve()):
+    try:
+        inside = allowed is not None and Path(reference.name).resolve().is_relative_to(allowed.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        inside = False
+    if not inside:
         raise _invalid(
             uri,
             "this server reads layouts below LAMBENT_IMAGE_LAYOUTS only: name a folder there, and start again",

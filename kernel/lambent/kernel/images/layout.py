@@ -73,7 +73,7 @@ class Layout:
         return data
 
     def _open(self, name: str) -> io.BufferedIOBase:
-        if not self._place.is_file():
+        if not os.path.isfile(self._place):
             return self._opened(self._place / name, name)
         file = self._opened(self._place, name)
         try:

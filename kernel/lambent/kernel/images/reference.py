@@ -27,7 +27,11 @@ def parse(text: str) -> Reference:
     """Raises ValueError, for a person."""
     if text.startswith(_LAYOUT):
         folder, colon, tag = text.removeprefix(_LAYOUT).partition(":")
-        if not folder.startswith("/") or (colon and not (_TAG.fullmatch(tag) or DIGEST.fullmatch(tag))):
+        if (
+            not folder.startswith("/")
+            or not folder.isprintable()
+            or (colon and not (_TAG.fullmatch(tag) or DIGEST.fullmatch(tag)))
+        ):
             raise ValueError(f"{text} names no layout: oci-layout:/FOLDER or oci-layout:/FOLDER:TAG")
         return Reference("", folder, tag)
     registry, slash, rest = text.partition("/")
