@@ -230,6 +230,7 @@ def test_the_world_outside_is_reached(tried: Outcomes) -> None:
     assert tried["outside"] == ["done", "here"]
 
 
+@pytest.mark.timeout(300)  # of which a compiler without a cache may take a good part
 @pytest.mark.parametrize("make", [in_node, in_a_static_binary])
 def test_other_runtimes_reach_no_more(
     world: World, allowed: Outcomes, attempts: Attempts, tmp_path: Path, make: Make
