@@ -121,15 +121,22 @@ class Spawner(Forker):
                 for place, tree in zip(trees, opened, strict=True):
                     sys_.move_tree(tree, place)
             finally:
-                sys_.setns(self._mounts, sys_.NEWNS)
-                os.fchdir(self._root)  # which is not the namespace's where the server runs in a chroot
-                os.chroot(".")
+                self._return()
             wire.send(channel, {"step": "mounted"})
         except OSError as error:
             report(channel, f"file system: {error}")
         finally:
             for descriptor in (*opened, process):
                 os.close(descriptor)
+
+    def _return(self) -> None:
+        """From an environment's mounts to its own. If it cannot, it ends: it would make others from there."""
+        try:
+            sys_.setns(self._mounts, sys_.NEWNS)
+            os.fchdir(self._root)  # which is not the namespace's where the server runs in a chroot
+            os.chroot(".")
+        except OSError as error:
+            raise RuntimeError(f"it cannot leave an environment's mounts: {error}") from error
 
 
 def _image(request: dict[str, Any]) -> object:
